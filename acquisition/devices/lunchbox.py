@@ -1,0 +1,359 @@
+"""Servo, laser and camera as one detector that writes its frames into a file."""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+from ophyd import Component as Cpt
+from ophyd import Device, Signal
+from ophyd.status import DeviceStatus
+
+from acquisition.camera import Camera, Exposure
+from acquisition.devices.camera import CameraConfiguration, ExposureTime
+from acquisition.devices.connection import ANSWER_TIMEOUT, connect
+from acquisition.devices.laser import Laser, LaserError
+from acquisition.devices.servo import Servo
+from acquisition.frame_file import Background
+from acquisition.recording import Recording, fields_of
+from acquisition.settings import AcquisitionSettings
+from acquisition.worker import CameraError
+from catalog import layout
+from catalog.setup import Setup
+
+_RED = 0  # of R, G, B
+
+
+@dataclass(frozen=True)
+class _Pair:
+    """What one trigger measured."""
+
+    datum_ids: dict[str, str]
+    timestamp: float
+    background_timestamp: float | None
+    peak: float
+    servo: float
+    setpoint: float
+    laser: float
+
+
+class LunchBox(Device):
+    """Servo, laser and camera as one detector: each trigger takes a background and an image.
+
+    `background_mode` says for which images a background is taken: for "each", for the "first" of a stage, which is then
+    the background of all its events, or for "none"; `unstage` sets it back to "each". `planned_points`, where it is
+    known, makes `stage` refuse a disk that has no room for them.
+
+    Frames go into an HDF5 file of its own, opened at `stage`, closed at `unstage`; documents carry references. The
+    order per frame is write, flush, fsync, datum, event: a datum never names a frame that cannot be read.
+
+    Parameters
+    ----------
+    prefix
+        Of the IOC's PVs.
+    camera
+        Already configured; opened at `stage`, closed at `unstage`.
+    frames_dir
+        Root of the resource documents; files go into date folders below it.
+    setup
+        Nominal geometry, recorded in each file.
+    """
+
+    servo = Cpt(Servo, "SERVO")
+    laser = Cpt(Laser, "")
+    camera = Cpt(CameraConfiguration, "", kind="config")
+    background_mode = Cpt(Signal, value="each", kind="config")
+    planned_points = Cpt(Signal, value=0, kind="omitted")
+    exposure = Cpt(ExposureTime, value=0.0, kind="omitted")
+    power = Cpt(Signal, value=1.0, kind="config")
+
+    def __init__(
+        self,
+        prefix: str = "LUNCHBOX:",
+        *,
+        name: str = "lunchbox",
+        camera: Camera,
+        frames_dir: Path,
+        setup: Setup | None = None,
+        settings: AcquisitionSettings | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(prefix, name=name, **kwargs)
+        settings = settings or AcquisitionSettings()
+        self.settings = settings
+        self.servo.settings = settings.servo
+        self.laser.settings = settings.laser
+        self.power.put(settings.laser.power)
+        self.camera.source = camera
+        self.setup = setup or Setup()
+        self.frames_dir = frames_dir
+        self._recording: Recording | None = None
+        self._pair: _Pair | None = None
+        self._background: Exposure | None = None
+        self._grabbing: Future[Exposure] | None = None
+        self._power_when_staged = settings.laser.power
+        self._running: Future[None] | None = None
+        self._executor = ThreadPoolExecutor(1, thread_name_prefix=name)
+
+    def _repr_info(self) -> Iterator[tuple[str, Any]]:
+        # Runs record this as their detector.
+        yield "prefix", self.prefix
+        yield "name", self.name
+
+    # -- connection ----------------------------------------------------------------------------------------------
+
+    def wait_for_connection(self, all_signals: bool = False, timeout: float | None = None) -> None:
+        """Wait until every PV answers.
+
+        Raises
+        ------
+        IOCUnreachable
+            Listing each dead PV, and how to start the IOC.
+        """
+        connect(self, timeout=timeout or self.settings.connect_timeout)
+
+    # -- Stageable -----------------------------------------------------------------------------------------------
+
+    def stage(self) -> list[object]:
+        """Open a new file and the camera; the laser is off from here on."""
+        try:
+            staged = super().stage()
+            self._power_when_staged = self.power.get()
+            self.laser.inhibit(False)
+            self.laser.off()
+            camera = self.camera.source
+            camera.open()
+            self.exposure.put(camera.count_time)
+            self._recording = Recording(
+                self.frames_dir,
+                shape=camera.shape,
+                setup=self.setup,
+                files=self.settings.files,
+                background=self._backgrounds,
+                points=int(self.planned_points.get()),
+            )
+        except BaseException:
+            self.unstage()
+            raise
+        self._pair = self._background = None
+        return staged
+
+    def unstage(self) -> list[object]:
+        """Laser off, then file and camera closed, whatever state the trigger is in."""
+        try:
+            self.laser.inhibit(True)
+        except LaserError as error:
+            # The IOC is gone: its watchdog has the laser. What has been recorded must still be closed.
+            self.log.error("%s", error)
+        finally:
+            self._wait_for_trigger()
+            self.camera.source.close()
+            recording, self._recording = self._recording, None
+            if recording is not None:
+                recording.close()
+                self.power.put(self._power_when_staged)
+            self.background_mode.put("each")
+            self.planned_points.put(0)
+            # Only now: a trigger that is still stuck finds that its recording is over before it lights the laser.
+            self.laser.inhibited = False
+        return super().unstage()
+
+    # -- Pausable ------------------------------------------------------------------------------------------------
+
+    def pause(self) -> None:
+        """Laser off; a trigger under way takes no frame. The RunEngine repeats the point after `resume`."""
+        self.laser.inhibit(True)
+
+    def resume(self) -> None:
+        """Let triggers use the laser again."""
+        self._wait_for_trigger()
+        self.laser.inhibit(False)
+
+    def stop(self, *, success: bool = False) -> None:
+        """Laser off, servo stopped."""
+        self.laser.off()
+        super().stop(success=success)
+
+    # -- Triggerable ---------------------------------------------------------------------------------------------
+
+    def trigger(self) -> DeviceStatus:
+        """Take a background (laser off) if one is due, and an image (laser on), in a thread of the device's own."""
+        if self._recording is None:
+            raise RuntimeError(f"{self.name} is not staged: trigger it in a plan, or call stage() first.")
+        status = DeviceStatus(self)
+        self._pair = None
+        self._running = self._executor.submit(self._run_trigger, status)
+        return status
+
+    def _run_trigger(self, status: DeviceStatus) -> None:
+        try:
+            self.camera.source.set_count_time(float(self.exposure.get()))
+            self._take_pair()
+        except LaserError as error:
+            if self.laser.inhibited:
+                # Paused: no frame, no failure. The RunEngine goes back to the last checkpoint.
+                status.set_finished()
+            else:
+                status.set_exception(error)
+        except Exception as error:
+            status.set_exception(error)
+        else:
+            status.set_finished()
+
+    def _take_pair(self) -> None:
+        laser, recording = self.laser, self._recording
+        assert recording is not None
+        setpoint = float(self.servo.setpoint.get(use_monitor=False, timeout=ANSWER_TIMEOUT))
+        # Before the laser is on; what monitors say costs nothing, and where they lag the IOC is asked.
+        if not self.servo.seems_at(setpoint):
+            self.servo.verify(setpoint)
+        taken: Exposure | None = None
+        if self._backgrounds == "each" or (self._backgrounds == "first" and self._background is None):
+            laser.off()
+            taken = self._grab()
+            # Another client may have lit it: a background with spots in it would take them out of the image.
+            laser.verify(0.0)
+        if self._recording is not recording:
+            raise LaserError(f"{self.name} was unstaged while the camera was busy; the laser stays off.")
+        image, lit = self._expose()
+        # And after the exposure: the angle of the event is the one at which the light fell.
+        angle = self.servo.verify(setpoint)
+        recording.append(image, taken, servo=angle)
+        # Only now: a background that is not in the file is not that of any image.
+        background = self._background = taken or self._background
+        self._pair = _Pair(
+            datum_ids=dict(recording.datum_ids),
+            timestamp=image.timestamp,
+            background_timestamp=background.timestamp if background else None,
+            peak=_brightest(image, background),
+            servo=angle,
+            setpoint=setpoint,
+            laser=lit,
+        )
+
+    def _expose(self) -> tuple[Exposure, float]:
+        """An image, and the power that the laser had at its end; the laser is off then."""
+        power = float(self.power.get())
+        if not power:
+            return self._grab(), self.laser.verify(0.0)
+        try:
+            self.laser.on(power)
+            return self._grab(), self.laser.verify(power)
+        finally:
+            self.laser.off()
+
+    @property
+    def _backgrounds(self) -> Background:
+        mode = self.background_mode.get()
+        if mode not in ("each", "first", "none"):
+            raise ValueError(f"{self.background_mode.name} is {mode!r}; it must be each, first or none.")
+        return mode
+
+    def _grab(self) -> Exposure:
+        """A frame of the camera, or `CameraError`: a camera that hangs keeps its thread, not the laser."""
+        if self._grabbing is not None and not self._grabbing.done():
+            raise CameraError(f"{self.camera.source.name} still hangs. Unplug it, plug it in again and start anew.")
+        exposed: Future[Exposure] = Future()
+
+        def grab() -> None:
+            try:
+                exposed.set_result(self.camera.source.grab())
+            except Exception as error:
+                exposed.set_exception(error)
+
+        self._grabbing = exposed
+        threading.Thread(target=grab, name=f"{self.name} grab", daemon=True).start()
+        try:
+            # Longer than the camera's own time-out, which says better what is wrong.
+            return exposed.result(self.settings.camera.timeout + 0.5)
+        except TimeoutError:
+            if exposed.done():
+                raise
+            raise CameraError(
+                f"{self.camera.source.name} hangs: no frame in {self.settings.camera.timeout:g} s; the laser was "
+                "turned off. Check its cable, or raise acquisition.camera.timeout."
+            ) from None
+
+    def _wait_for_trigger(self) -> None:
+        if self._running is not None:
+            try:
+                # Longer than any camera time-out: a hung grab must not hang unstage.
+                self._running.result(timeout=2 * self.settings.camera.timeout + 1)
+            except TimeoutError:
+                self.log.error("the camera did not return; its frame is dropped")
+
+    # -- Readable ------------------------------------------------------------------------------------------------
+
+    def describe(self) -> OrderedDict[str, Any]:
+        """Data keys of `primary`; frames are (y, x, channel), u1, counts; `peak` is the brightest spot."""
+        shape = list(self.camera.source.shape)
+        described: OrderedDict[str, Any] = OrderedDict()
+        for key, dataset in fields_of(self._backgrounds).items():
+            described[key] = {
+                "source": f"FILE:{dataset}",
+                "dtype": "array",
+                "shape": shape,
+                "dtype_numpy": "|u1",
+                "external": "FILESTORE:",
+                "units": "counts",
+                "dims": list(layout.FRAME_DIMS),
+            }
+        described.update(self.servo.describe())
+        described.update(self.laser.describe())
+        own = {"source": f"PY:{self.name}", "dtype": "number", "shape": []}
+        described[f"{self.name}_peak"] = {**own, "units": "counts", "precision": 1}
+        described.update(self.exposure.describe())
+        described[f"{self.name}_timestamp"] = {**own, "units": "s", "precision": 3}
+        return described
+
+    def read(self) -> OrderedDict[str, Any]:
+        """What the last trigger measured, at the time of its exposure; reading twice gives the same.
+
+        Raises
+        ------
+        RuntimeError
+            Nothing has been triggered since `stage`.
+        """
+        pair = self._pair
+        if pair is None:
+            raise RuntimeError(f"{self.name} has no frame: trigger it before reading.")
+        values: dict[str, Any] = {
+            **pair.datum_ids,
+            self.servo.name: pair.servo,
+            f"{self.servo.name}_setpoint": pair.setpoint,
+            self.laser.name: pair.laser,
+            f"{self.name}_peak": pair.peak,
+            # Of the pair: only the next trigger changes it.
+            self.exposure.name: self.camera.source.count_time,
+            f"{self.name}_timestamp": pair.timestamp,
+        }
+        taken = {f"{self.name}_background": pair.background_timestamp}
+        return OrderedDict(
+            (key, {"value": value, "timestamp": taken.get(key, pair.timestamp)}) for key, value in values.items()
+        )
+
+    @property
+    def hints(self) -> dict[str, list[str]]:
+        """What a live table shows beside the angle."""
+        return {"fields": [f"{self.name}_peak", self.laser.name]}
+
+    # -- WritesExternalAssets ------------------------------------------------------------------------------------
+
+    def collect_asset_docs(self) -> Iterator[tuple[str, dict[str, Any]]]:
+        """Resource and datum documents of the last trigger, once."""
+        return iter(()) if self._recording is None else self._recording.collect()
+
+
+def _brightest(image: Exposure, background: Exposure | None) -> float:
+    """The brightest 8 x 8 pixels of image - background in red, counts: so large that no hot pixel is it."""
+    red = cv2.extractChannel(image.data, _RED)
+    if background is not None:
+        red = cv2.subtract(red, cv2.extractChannel(background.data, _RED))
+    small = cv2.resize(red, (max(1, red.shape[1] // 8), max(1, red.shape[0] // 8)), interpolation=cv2.INTER_AREA)
+    return float(small.max())

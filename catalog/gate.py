@@ -1,0 +1,65 @@
+"""What is turned away before Tiled sees it: routes that it does not guard, and bodies without end."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any
+
+from fastapi.responses import JSONResponse
+
+_Message = MutableMapping[str, Any]
+_Receive = Callable[[], Awaitable[_Message]]
+_Send = Callable[[_Message], Awaitable[None]]
+
+#: Tiled 0.2.20 answers some of these without asking for a key (attributes of any node as Zarr, the graph of entities),
+#: and LunchBox uses none.
+CLOSED = ("/zarr", "/api/graphql", "/api/v1/webhooks")
+
+
+#: More than any client of ours sends at once.
+MAX_BODY_BYTES = 300_000_000
+
+
+class _TooLarge(Exception):
+    pass
+
+
+class Gate:
+    """ASGI middleware: 404 for what is not served, 413 for a body that is too large."""
+
+    def __init__(self, app: Any) -> None:
+        self._app = app
+
+    async def __call__(self, scope: _Message, receive: _Receive, send: _Send) -> None:
+        if scope["type"] not in {"http", "websocket"}:
+            return await self._app(scope, receive, send)
+        if scope["path"].startswith(CLOSED):
+            if scope["type"] == "websocket":
+                return await send({"type": "websocket.close", "code": 1008})
+            return await JSONResponse({"detail": "LunchBox does not serve this."}, 404)(scope, receive, send)
+        if scope["type"] == "websocket":
+            return await self._app(scope, receive, send)
+        too_large = JSONResponse({"detail": f"A request has at most {MAX_BODY_BYTES} bytes; send less at once."}, 413)
+        length = next((value for name, value in scope["headers"] if name == b"content-length"), b"0")
+        if not length.isdigit() or int(length) > MAX_BODY_BYTES:
+            return await too_large(scope, receive, send)
+        received, is_answered = 0, False
+
+        async def counted() -> _Message:
+            nonlocal received
+            message = await receive()
+            received += len(message.get("body", b""))
+            if received > MAX_BODY_BYTES:
+                raise _TooLarge
+            return message
+
+        async def answer(message: _Message) -> None:
+            nonlocal is_answered
+            is_answered = True
+            await send(message)
+
+        try:
+            await self._app(scope, counted, answer)
+        except _TooLarge:
+            if not is_answered:
+                await too_large(scope, receive, send)

@@ -1,0 +1,319 @@
+"""The catalogue made again from journals and frames, beside the one that is read until it is complete.
+
+Runs are planned by TiledWriter's code in several processes and put into the database by `catalog.bulk`; what that
+cannot take in, or all of them if it refuses, is taken in by a server, as ever.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import logging
+import os
+import sqlite3
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Executor, Future, ProcessPoolExecutor
+from dataclasses import dataclass
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+from catalog.errors import LunchBoxError
+from catalog.generations import begin_next, make_current, remove_unused
+from catalog.indexes import index_tables, tables_connection
+from catalog.ingest import Ingester
+from catalog.journal_files import JournalEntry, list_journals, read_journal
+from catalog.journal_lines import JournalError
+from catalog.quarantine import Quarantine
+from catalog.recovery import is_over
+from catalog.store import CatalogStore
+from catalog.validation import BadDocument
+
+logger = logging.getLogger(__name__)
+
+_LAST_STATEMENTS = ("ANALYZE", "PRAGMA wal_checkpoint(TRUNCATE)")
+_CHUNK = 50  # runs that are planned, and written, at once
+_WORTH_A_PROCESS = 200  # runs; below, a process takes longer to start than to help
+
+
+class NotRebuilt(LunchBoxError, RuntimeError):
+    """The catalogue is not in the data root: it is built again by naming new databases."""
+
+
+class RebuildBusy(LunchBoxError, RuntimeError):
+    """Another process rebuilds this catalogue."""
+
+
+@dataclass(frozen=True)
+class Rebuilt:
+    """What `rebuild` did."""
+
+    runs: int
+    by_server: int
+    there_before: int
+    in_progress: int
+    quarantined: int
+    seconds: float
+    catalogue: Path
+    still_read: tuple[str, ...]
+
+    @property
+    def runs_per_second(self) -> float:
+        return (self.runs - self.there_before) / self.seconds
+
+
+def rebuild(
+    settings: Any,
+    *,
+    bulk: bool = True,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+    processes: int | None = None,
+) -> Rebuilt:
+    """Make the catalogue of `settings.data_root` again; it takes the place of the old one when it is complete.
+
+    Interrupted, it goes on where it was. Runs in progress are left to whoever ingests.
+
+    Parameters
+    ----------
+    settings : configuration with `data_root`, `root_map`, `server`.
+    bulk : write to the database directly where that is safe; False goes by a server, for every run.
+    progress : called with (journals done, journals).
+    processes : that plan runs; None is one for each processor, and none for few runs.
+
+    Raises
+    ------
+    NotRebuilt
+        The catalogue is in PostgreSQL.
+    RebuildBusy
+        Another process is at it.
+    """
+    store = CatalogStore.of(settings)
+    if store.databases.keys() & {"catalog", "tables"}:
+        raise NotRebuilt(
+            "the catalogue is in databases elsewhere (server.catalog_uri, server.tables_uri). Name new, empty ones and "
+            "start `lunchbox serve`: it takes in every journal, while the old ones stay as they are."
+        )
+    store.directory.mkdir(parents=True, exist_ok=True)
+    with _rebuild_lock(store):
+        began = time.monotonic()
+        new = begin_next(store)
+        new.create()
+        work = _Rebuild(settings, new, progress=progress)
+        with contextlib.closing(work):
+            if bulk:
+                work.by_bulk(processes)
+            work.by_server()
+        _finish(new)
+        make_current(new)
+        return Rebuilt(
+            runs=len(work.done),
+            by_server=work.num_by_server,
+            there_before=work.there_before,
+            in_progress=work.in_progress,
+            quarantined=work.quarantined,
+            seconds=time.monotonic() - began,
+            catalogue=new.database,
+            still_read=tuple(remove_unused(store)),
+        )
+
+
+class _Rebuild:
+    """One pass over the journals, in the order in which the runs began, which is that of the catalogue."""
+
+    def __init__(self, settings: Any, new: CatalogStore, *, progress: Callable[[int, int], None]) -> None:
+        self._settings = settings
+        self._new = new
+        self._progress = progress
+        self._quarantine = Quarantine(new.quarantine)
+        self._server = contextlib.ExitStack()
+        self._ingester: Ingester | None = None
+        self._entries = list_journals(new.journals)
+        self._looked_at: set[str] = set()
+        self.done: set[str] = set()
+        self.there_before = self.in_progress = self.quarantined = self.num_by_server = 0
+
+    def close(self) -> None:
+        self._server.close()
+
+    def by_bulk(self, processes: int | None) -> None:
+        """Take in what can be planned; a run that cannot is given to a server in its turn."""
+        try:
+            # All that depends on the version of Tiled is in there.
+            from catalog.bulk import BulkRefused, BulkWriter
+
+            writer = BulkWriter(
+                catalog=f"sqlite:///{self._new.database}",
+                tables=f"sqlite:///{self._new.tables}",
+                arrays=self._new.arrays,
+            )
+        except (ImportError, AttributeError) as error:
+            logger.warning("the catalogue is rebuilt by a server, which takes longer: %s", error)
+            return
+        try:
+            with writer:
+                self._write(writer, processes)
+        except BulkRefused as error:
+            logger.warning("the catalogue is rebuilt by a server, which takes longer: %s", error)
+
+    def by_server(self) -> None:
+        """Take in what is left."""
+        for entry in self._entries:
+            if entry.uid not in self._looked_at and self._is_finished(entry):
+                self._take_in(entry)
+
+    def _write(self, writer: Any, processes: int | None) -> None:
+        self.done = writer.uids() & {entry.uid for entry in self._entries}
+        self.there_before = len(self.done)
+        self._looked_at |= self.done
+        ready = (entry for entry in self._entries if entry.uid not in self.done and self._is_finished(entry))
+        count = len(self._entries) - self.there_before
+        processes = (os.cpu_count() or 1) if processes is None else processes
+        with _executor(processes if count >= _WORTH_A_PROCESS else 0) as executor:
+            for entries, plans in _planned(executor, ready, ahead=2 * processes):
+                self._write_chunk(writer, entries, plans)
+
+    def _write_chunk(self, writer: Any, entries: Sequence[JournalEntry], plans: Sequence[Any]) -> None:
+        waiting: list[tuple[JournalEntry, Any]] = []
+        for entry, plan in zip(entries, plans, strict=True):
+            if not isinstance(plan, Exception):
+                waiting.append((entry, plan))
+            elif isinstance(plan, BadDocument | JournalError):
+                self._put_aside(entry, plan)
+            else:
+                self._flush(writer, waiting)
+                self._take_in(entry)
+        self._flush(writer, waiting)
+
+    def _flush(self, writer: Any, waiting: list[tuple[JournalEntry, Any]]) -> None:
+        if not waiting:
+            return
+        try:
+            writer.write([plan for _, plan in waiting])
+        except Exception as error:
+            # One that cannot be stored, perhaps: a server tells which, and why.
+            logger.warning("%d runs are taken in by a server: %s", len(waiting), error)
+            for entry, _ in waiting:
+                self._take_in(entry)
+        else:
+            for entry, _ in waiting:
+                self._is_in(entry)
+        waiting.clear()
+
+    def _take_in(self, entry: JournalEntry) -> None:
+        ingester = self._ingester or self._start_server()
+        ingester.take_in(entry.path, entry.uid)
+        if self._quarantine.holds(entry.path):
+            self.quarantined += 1
+            self._looked_at.add(entry.uid)
+        else:
+            self.num_by_server += 1
+            self._is_in(entry)
+
+    def _start_server(self) -> Ingester:
+        from tiled.client import from_uri
+
+        from catalog.server import Server
+
+        server = self._server.enter_context(Server(self._settings, host="127.0.0.1", port=0, store=self._new))
+        root = from_uri(server.uri, api_key=server.api_key, trust_env=False)
+        self._server.callback(root.context.close)
+        self._ingester = Ingester(root, self._new)
+        self._ingester.survey()
+        return self._ingester
+
+    def _put_aside(self, entry: JournalEntry, error: Exception) -> None:
+        self._quarantine.add(entry.path, error)
+        self.quarantined += 1
+        self._looked_at.add(entry.uid)
+
+    def _is_in(self, entry: JournalEntry) -> None:
+        self._quarantine.release(entry.path)
+        self._looked_at.add(entry.uid)
+        self.done.add(entry.uid)
+        self._progress(len(self._looked_at), len(self._entries))
+
+    def _is_finished(self, entry: JournalEntry) -> bool:
+        """Whether the journal is as long as it will ever be; one whose writer died is closed here."""
+        try:
+            if is_over(entry.path):
+                return True
+        except JournalError as error:
+            self._put_aside(entry, error)
+            return False
+        self.in_progress += 1
+        self._looked_at.add(entry.uid)
+        return False
+
+
+def _finish(new: CatalogStore) -> None:
+    """Tell the planner of queries what is in the tables, and leave nothing in the write-ahead logs."""
+    index_tables(new.tables)
+    with tables_connection(new.tables) as cursor:
+        for statement in _LAST_STATEMENTS:
+            cursor.execute(statement)
+    with contextlib.closing(sqlite3.connect(new.database, timeout=10, isolation_level=None)) as connection:
+        for statement in _LAST_STATEMENTS:
+            connection.execute(statement)
+
+
+def _planned(
+    executor: Executor | None, entries: Iterator[JournalEntry], *, ahead: int
+) -> Iterator[tuple[list[JournalEntry], list[Any]]]:
+    """Chunks of journals and what is planned of each, in order; no more than `ahead` chunks wait in memory."""
+    waiting: deque[tuple[list[JournalEntry], Future[list[Any]]]] = deque()
+    for chunk in _chunks(entries):
+        if executor is None:
+            yield chunk, _plan(chunk)
+            continue
+        waiting.append((chunk, executor.submit(_plan, chunk)))
+        if len(waiting) > ahead:
+            done, future = waiting.popleft()
+            yield done, future.result()
+    for chunk, future in waiting:
+        yield chunk, future.result()
+
+
+def _chunks(entries: Iterator[JournalEntry]) -> Iterator[list[JournalEntry]]:
+    chunk: list[JournalEntry] = []
+    for entry in entries:
+        chunk.append(entry)
+        if len(chunk) == _CHUNK:
+            yield chunk
+            chunk = []
+    if chunk:
+        yield chunk
+
+
+def _plan(entries: Sequence[JournalEntry]) -> list[Any]:
+    """The plan of each, or the error that there is instead."""
+    from catalog.blueprint import plan_run
+
+    plans: list[Any] = []
+    for entry in entries:
+        try:
+            plans.append(plan_run(entry.uid, read_journal(entry.path)))
+        except Exception as error:
+            plans.append(error)
+    return plans
+
+
+@contextlib.contextmanager
+def _executor(processes: int) -> Iterator[Executor | None]:
+    if not processes:
+        yield None
+        return
+    # Not forked: this process may have threads.
+    with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as executor:
+        yield executor
+
+
+@contextlib.contextmanager
+def _rebuild_lock(store: CatalogStore) -> Iterator[None]:
+    with (store.directory / "rebuild.lock").open("a") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise RebuildBusy(f"{store.directory} is being rebuilt by another process; wait for it.") from None
+        yield

@@ -1,0 +1,107 @@
+"""Whether a journal's documents make a run: event-model's schemas, and what these leave open."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from jsonschema import ValidationError  # type: ignore[import-untyped]
+
+from catalog.errors import LunchBoxError
+from catalog.schemas import validate
+
+
+class BadDocument(LunchBoxError, ValueError):
+    """A document that cannot be part of the run that its journal tells of."""
+
+
+class RunValidator:
+    """Checks the documents of one run in the order of the journal.
+
+    ``accepts(name, doc)`` is False for a document that was delivered before, and raises BadDocument for one that is
+    wrong or comes before what it refers to. `uid`, where it is known, is the run that the documents must be of.
+    """
+
+    def __init__(self, uid: str | None = None) -> None:
+        self._expected = uid
+        self._run: str | None = None
+        #: Whether the run's stop document was accepted.
+        self.stopped = False
+        self._seen: dict[str, dict[str, Any]] = {}
+        self._descriptors: dict[str, dict[str, Any]] = {}
+        self._resources: set[str] = set()
+        self._datums: set[str] = set()
+        self._seq_nums: dict[str, int] = {}
+
+    def accepts(self, name: str, doc: dict[str, Any]) -> bool:
+        try:
+            validate(name, doc)
+        except ValidationError as error:
+            raise BadDocument(f"{name} {_identity(doc)}: {error.message}.") from error
+        identity = f"{name} {_identity(doc)}"
+        if identity in self._seen:
+            if self._seen[identity] == doc:
+                return False
+            raise BadDocument(f"{identity} comes twice, with different contents.")
+        if (self._run is None) != (name == "start"):
+            raise BadDocument(f"{identity}: a run begins with its one start document.")
+        if self.stopped:
+            raise BadDocument(f"{identity} comes after the run's stop.")
+        getattr(self, f"_{name}", self._any)(doc, identity)
+        self._seen[identity] = doc
+        return True
+
+    def _any(self, doc: dict[str, Any], identity: str) -> None:
+        pass
+
+    def _start(self, doc: dict[str, Any], identity: str) -> None:
+        if self._expected not in {None, doc["uid"]}:
+            raise BadDocument(f"start {doc['uid']} is of another run than the journal's name tells.")
+        self._run = doc["uid"]
+
+    def _stop(self, doc: dict[str, Any], identity: str) -> None:
+        self._of_this_run(doc, identity)
+        self.stopped = True
+
+    def _descriptor(self, doc: dict[str, Any], identity: str) -> None:
+        self._of_this_run(doc, identity)
+        if "/" in doc["name"] or doc["name"] in {"", ".", ".."}:
+            raise BadDocument(f"{identity}: {doc['name']!r} cannot be the name of a stream.")
+        self._descriptors[doc["uid"]] = doc
+
+    def _resource(self, doc: dict[str, Any], identity: str) -> None:
+        if ".." in doc["resource_path"].split("/") or "\0" in doc["resource_path"] + doc["root"]:
+            raise BadDocument(f"{identity}: resource_path {doc['resource_path']!r} leaves its root.")
+        self._resources.add(doc["uid"])
+
+    def _datum(self, doc: dict[str, Any], identity: str) -> None:
+        if doc["resource"] not in self._resources:
+            raise BadDocument(f"{identity} is about resource {doc['resource']}, which was not announced.")
+        self._datums.add(doc["datum_id"])
+
+    def _event(self, doc: dict[str, Any], identity: str) -> None:
+        descriptor = self._descriptors.get(doc["descriptor"])
+        if descriptor is None:
+            raise BadDocument(f"{identity} is described by {doc['descriptor']}, which was not announced.")
+        keys = descriptor["data_keys"]
+        if set(doc["data"]) != set(keys):
+            wrong = sorted(set(doc["data"]) ^ set(keys))
+            raise BadDocument(f"{identity}: its data and its descriptor differ in {', '.join(wrong)}.")
+        for key, value in doc["data"].items():
+            if "external" in keys[key] and not doc.get("filled", {}).get(key, False):
+                if value not in self._datums:
+                    raise BadDocument(f"{identity}: {key!r} names datum {value!r}, which was not announced.")
+            elif keys[key]["dtype"] in {"number", "integer"} and isinstance(value, str | list | dict):
+                raise BadDocument(f"{identity}: {key!r} is {value!r}, its descriptor says {keys[key]['dtype']}.")
+        last = self._seq_nums.get(descriptor["name"], 0)
+        # A plan that was paused goes back to its checkpoint and counts from there again.
+        if not 1 <= doc["seq_num"] <= last + 1:
+            raise BadDocument(f"{identity}: its seq_num is {doc['seq_num']} after {last} in {descriptor['name']!r}.")
+        self._seq_nums[descriptor["name"]] = doc["seq_num"]
+
+    def _of_this_run(self, doc: dict[str, Any], identity: str) -> None:
+        if doc["run_start"] != self._run:
+            raise BadDocument(f"{identity} is about run {doc['run_start']}, not {self._run}.")
+
+
+def _identity(doc: dict[str, Any]) -> str:
+    return str(doc.get("uid") or doc.get("datum_id") or "without uid")

@@ -1,0 +1,5 @@
+"""`python -m lunchbox`."""
+
+from lunchbox.app import main
+
+main()
