@@ -69,8 +69,8 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
         }
         keys["expired"] = store.grant("admin", note="late", lifetime=timedelta(seconds=1))
         keys["revoked"] = store.grant("admin", note="gone", lifetime=None)
-        for key in ("expired", "revoked"):
-            assert ask(server, keys[key], "/api/v1/metadata/").status_code == 200
+        # That a key opens until it ends has a test below: this one may end before a busy machine has asked.
+        assert ask(server, keys["revoked"], "/api/v1/metadata/").status_code == 200
         store.revoke(keys["revoked"][:8])
         time.sleep(LIFETIME + 1)
         keys |= {"garbage": "0" * 72, "not a key": "let me in"}
