@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 #: Of --full: scans of the two kinds whose coverage matters most, scans of each other kind, frames of 20 spots per case.
 MANY, SOME, FRAMES = 300, 60, 100
 COVERAGE = ("easy", "two orders")
-#: Between the seeds of two kinds: their benches are others.
+#: Between the seeds of two kinds: their benches are others, and the same with and without --kind.
 STRIDE = 10_000
 
 
@@ -51,7 +51,7 @@ def validate(
         raise typer.BadParameter(f"{', '.join(sorted(unknown))}: kinds are {', '.join(kind.name for kind in KINDS)}")
     many = {kind.name: (MANY if kind.name in COVERAGE else SOME) if full else scans for kind in chosen}
     spot_tasks = [] if kinds else [(case, FRAMES if full else frames, seed) for case in CASES]
-    fit_tasks = [(kind, seed + STRIDE * n + i) for n, kind in enumerate(chosen) for i in range(many[kind.name])]
+    fit_tasks = [(kind, seed + STRIDE * KINDS.index(kind) + i) for kind in chosen for i in range(many[kind.name])]
     made = f"Seeds: of the first scan {seed}, counting up, and {STRIDE} further for each kind; of the spots {seed}."
     say(made)
 
