@@ -33,6 +33,7 @@ from catalog.layout import DOCUMENTS_MIMETYPE, MIMETYPE
 from catalog.paths import FrameRoots
 from catalog.profile import write_profile
 from catalog.settings import ServerSettings
+from catalog.signatures import read_signatures_once
 from catalog.store import CatalogStore, write_private
 
 # Its notices of start and stop go to stderr, whatever the program does there.
@@ -282,6 +283,7 @@ def _app(configuration: dict[str, Any]) -> Any:
     app.dependency_overrides[get_settings] = lambda: own
     app.add_exception_handler(RuntimeError, _refused)
     check_keys_once(app)
+    read_signatures_once()
     app.add_middleware(Gate)
     return app
 
