@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, ClassVar, NamedTuple
 
 import dask.array
@@ -159,11 +160,16 @@ class StreamClient(BlueskyEventStreamV3):
                 raise KeyError(f"{name!r} is no variable of this stream; it has {', '.join(sorted(known))}")
         variables = None if variables is None else {*variables, "time"}
         columns: dict[str, _Column] = {}
-        for name, client in self._parts():
-            if client.structure_family == "table":
-                columns |= self._table_columns(client, variables, dim0)
-            elif variables is None or name in variables:
-                columns[name] = _Column(self._dims(name, client, dim0), values_of(client), self._attributes(name))
+        tables = []
+        # The server looks the tables up while the frames come from the disk.
+        with ThreadPoolExecutor(max_workers=1) as beside:
+            for name, client in sorted(self._parts(), key=lambda part: part[1].structure_family != "table"):
+                if client.structure_family == "table":
+                    tables.append(beside.submit(self._table_columns, client, variables, dim0))
+                elif variables is None or name in variables:
+                    columns[name] = _Column(self._dims(name, client, dim0), values_of(client), self._attributes(name))
+            for table in tables:
+                columns |= table.result()
         lengths = [len(column.values) for column in columns.values()]
         # Frames that the first events name may be listed a moment after them.
         awaited = self._external() if variables is None else self._external() & variables
