@@ -5,11 +5,15 @@ The server is a process of its own, as `lunchbox serve` is.
 
 from __future__ import annotations
 
+import contextlib
 import json
+import socket
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -96,9 +100,69 @@ def _read(data_root: Path, uri: str, key: str) -> Iterator[Row]:
             answer = http.get(link, params={"slice": slice_}, headers={"Accept": "application/octet-stream"})
             return answer.raise_for_status().content
 
+        one, bulk = seconds(lambda: get("7"), repeat=10) * 1e3, 8 * MEGABYTES / seconds(lambda: get("0:8"), repeat=5)
+        with _bare_server() as bare_uri:
+            floor = seconds(lambda: http.get(bare_uri, params={"frames": 1}).content, repeat=10) * 1e3
+            bulk_floor = 8 * MEGABYTES / seconds(lambda: http.get(bare_uri, params={"frames": 8}).content, repeat=5)
         yield Row("over HTTP, one frame, stock client", "ms", stock_one, "goal", 27.0)
-        yield Row("over HTTP, one frame, bare request", "ms", seconds(lambda: get("7"), repeat=10) * 1e3, "goal", 27.0)
-        bulk = 8 * MEGABYTES / seconds(lambda: get("0:8"), repeat=5)
+        yield Row("over HTTP, one frame, bare request", "ms", one, "goal", 27.0)
+        yield Row("over HTTP, one frame, bare request", "ms", one, "uvicorn, ready bytes", floor)
         yield Row("over HTTP, 8 frames a request", "MB/s", bulk, "goal", 350.0)
+        yield Row("over HTTP, 8 frames a request", "MB/s", bulk, "uvicorn, ready bytes", bulk_floor)
+    yield from _stages(path, floor, one)
     catalog.close()
     stock.context.close()
+
+
+def _stages(path: Path, transport: float, whole: float) -> Iterator[Row]:
+    """Where the time of one frame over HTTP goes, as bytes/s of each stage alone."""
+    from catalog.handlers import LunchBoxHDF5Handler
+
+    handler = LunchBoxHDF5Handler(path, dataset=layout.IMAGE)
+    read = seconds(lambda: handler(frame=FRAME), repeat=20) * 1e3
+    frame = handler(frame=FRAME)
+    to_bytes = seconds(lambda: frame.tobytes(), repeat=20) * 1e3
+    stages = {
+        "read by the audited handler": read,
+        "made bytes of": to_bytes,
+        "sent and received": transport,
+        "Tiled's routing, lookup, access": whole - read - to_bytes - transport,
+    }
+    for name, took in stages.items():
+        yield Row(f"- {name}", "MB/s", MEGABYTES / max(took, 1e-3) * 1e3, "of the whole, ms", took)
+
+
+@contextlib.contextmanager
+def _bare_server() -> Iterator[str]:
+    """Address of a process that answers `?frames=n` with so many frames' ready bytes."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port = listener.getsockname()[1]
+    process = get_context("spawn").Process(target=_serve_bytes, args=(port,), daemon=True)
+    process.start()
+    try:
+        uri = f"http://127.0.0.1:{port}/"
+        while True:
+            with contextlib.suppress(httpx.ConnectError):
+                httpx.get(uri, params={"frames": 0})
+                break
+            time.sleep(0.05)
+        yield uri
+    finally:
+        process.terminate()
+        process.join()
+
+
+def _serve_bytes(port: int) -> None:
+    import uvicorn
+
+    body = bytes(8 * int(np.prod(SHAPE)))
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        count = int(scope["query_string"].partition(b"=")[2])
+        answer = body[: count * int(np.prod(SHAPE))]
+        headers = [(b"content-length", str(len(answer)).encode())]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        await send({"type": "http.response.body", "body": answer})
+
+    uvicorn.run(app, host="127.0.0.1", port=port, log_level="warning", lifespan="off")

@@ -23,10 +23,11 @@ class Row:
         return None if self.theirs is None else self.ours / self.theirs
 
 
-def seconds(function: Callable[[], object], *, repeat: int = 3) -> float:
-    """The best of `repeat` runs: the machine is noisy, and noise only adds."""
+def seconds(function: Callable[[], object], *, repeat: int = 3, before: Callable[[], object] = lambda: None) -> float:
+    """The best of `repeat` runs: the machine is noisy, and noise only adds. `before` each of them is not counted."""
     best = float("inf")
     for _ in range(repeat):
+        before()
         start = time.perf_counter()
         function()
         best = min(best, time.perf_counter() - start)
