@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 
@@ -32,8 +32,10 @@ def rows() -> Iterator[Row]:
     for name, finder in finders().items():
         theirs = 1 / seconds(lambda finder=finder: finder(image, background, places))
         yield Row(f"find_spots, {len(places)} spots", "pairs/s", ours, name, theirs)
-    one, two = (_rate(processes) for processes in (1, 2))
+    one, two = (_rate(find_many, processes) for processes in (1, 2))
     yield Row("find_spots, two processes", "pairs/s", two, "one process", one)
+    alone, both = (_rate(spin_many, processes) for processes in (1, 2))
+    yield Row("find_spots, gain of two processes", "x", two / one, "an empty loop's", both / alone)
 
     spots = [find_spots(*scan.pair(i)) for i in range(len(scan))]
     fit = seconds(lambda: fit_spots(scan, spots, image.shape))
@@ -47,13 +49,19 @@ def rows() -> Iterator[Row]:
     )
 
 
-def _rate(processes: int) -> float:
+def _rate(work: Callable[[int], None], processes: int) -> float:
     with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
         # Each has rendered its frames before the clock starts.
-        list(pool.map(find_many, [1] * processes * 2, chunksize=1))
+        list(pool.map(work, [1] * processes * 2, chunksize=1))
         began = time.perf_counter()
-        list(pool.map(find_many, [PAIRS] * processes))
+        list(pool.map(work, [PAIRS] * processes))
         return processes * PAIRS / (time.perf_counter() - began)
+
+
+def spin_many(count: int) -> None:
+    """Count, and touch no memory: what two processes can gain on this machine."""
+    for _ in range(count * 200_000):
+        pass
 
 
 _pair: list[np.ndarray] = []
