@@ -208,14 +208,14 @@ def test_a_machine_that_was_busy_for_a_while_gets_no_old_frame_for_it(monkeypatc
 def test_a_driver_that_hangs_does_not_hang_the_caller(driver):
     camera = OpenCVCamera(0, timeout=0.2)
     camera.open()
-    driver.hangs = 1.5
+    driver.hangs = 3.0
     began = time.monotonic()
     with pytest.raises(CameraError, match=r"camera 0 did not deliver within 0.2 s"):
         camera.grab()
     with pytest.raises(CameraError, match="still hangs"):
         camera.grab()
     camera.close()
-    assert time.monotonic() - began < 1.3
+    assert time.monotonic() - began < 2.8
 
 
 def test_a_frame_of_another_shape_is_refused(driver):

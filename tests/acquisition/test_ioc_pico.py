@@ -174,7 +174,7 @@ def test_silence_is_a_named_error_in_time(firmware):
     began = time.monotonic()
     with pytest.raises(LinkError, match="no answer; firmware that never answers needs"):
         asyncio.run(session())
-    assert time.monotonic() - began < 1
+    assert time.monotonic() - began < 3
 
 
 def test_the_port_is_ours_alone(firmware):

@@ -105,7 +105,7 @@ def test_a_put_returns_when_the_servo_has_settled():
         began = time.monotonic()
         client.put("SERVO", 20.0)
         took = time.monotonic() - began
-        assert 0.5 <= took < 1.0
+        assert 0.5 <= took < 3.0
         assert client.get("SERVO:DMOV") == 1
         assert client.get("SERVO:RBV") == pytest.approx(20, abs=0.003)
         time.sleep(0.1)

@@ -383,7 +383,7 @@ def test_one_ingester_at_a_time(quiet: Any) -> None:
 
 
 def test_a_run_that_is_recorded_is_readable_soon(served: Any) -> None:
-    """The figure to hold is a median of 200 ms on a quiet machine; two busy cores are allowed three times as much."""
+    """Within some twenty small requests of an event; `benchmarks/ingest.py` has the figure."""
     from tiled.client import from_uri
 
     client = from_uri(served.server.uri, api_key=served.server.api_key)
@@ -397,8 +397,11 @@ def test_a_run_that_is_recorded_is_readable_soon(served: Any) -> None:
             served_images = client[run.uid].primary["lunchbox_image"]
         except (KeyError, AttributeError):
             time.sleep(0.05)
-    delays = []
+    delays, requests = [], []
     for count in range(2, 10):
+        began = time.perf_counter()
+        served_images.refresh()
+        requests.append(time.perf_counter() - began)
         run.point()
         began = time.perf_counter()
         while len(served_images.refresh()) < count:
@@ -406,7 +409,7 @@ def test_a_run_that_is_recorded_is_readable_soon(served: Any) -> None:
         delays.append(time.perf_counter() - began)
     run.end()
     client.context.close()
-    assert statistics.median(delays) < 0.6
+    assert statistics.median(delays) < 0.2 + 20 * statistics.median(requests)
 
 
 def test_tables_and_nodes_use_the_write_ahead_log(served: Any) -> None:
