@@ -35,8 +35,8 @@ from tiled.structures.table import TableStructure
 from tiled.utils import ensure_specified_sql_driver, path_from_uri
 
 from catalog.blueprint import PlannedNode, PlannedSource
+from catalog.contents import CATALOG_SPECS, PROCESSED_METADATA
 from catalog.errors import LunchBoxError
-from catalog.ingest import CATALOG_SPECS, PROCESSED_METADATA
 from catalog.layout import PROCESSED
 
 #: What this module was compared with.

@@ -12,16 +12,13 @@ import shutil
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Protocol
-from urllib.parse import parse_qs, urlparse
 
 import httpx
 from tiled.client.container import Container
-from tiled.client.utils import ClientError, handle_error
-from tiled.structures.core import Spec
 
+from catalog.contents import delete_run, processed_container, runs_in
 from catalog.errors import LunchBoxError
 from catalog.journal_files import SAFE_UID, JournalTail, has_start, is_finished, list_journals
 from catalog.journal_watch import JournalWatch
@@ -29,18 +26,14 @@ from catalog.layout import PROCESSED, RAW_RUN_UID
 from catalog.quarantine import Quarantine
 from catalog.recovery import DIED, close_dead, has_writer
 from catalog.run_writer import RunWriter
-from catalog.validation import BadDocument, RunValidator
+from catalog.validation import RunValidator
 
 logger = logging.getLogger(__name__)
-
-CATALOG_SPECS = [{"name": "CatalogOfBlueskyRuns", "version": "3.0"}]
-PROCESSED_METADATA = {"description": "analysis runs"}
 
 _WRITER_CHECK_INTERVAL = 1.0  # s
 _EMPTY_JOURNAL_AGE = 60.0  # s
 #: How often one journal may meet an error of the server before it is put aside. Each time, the client tries for long.
 _PATIENCE = 2
-_PAGE = 300
 #: The key may not write: nothing that a run could do about it.
 _REFUSED = (401, 403)
 
@@ -150,7 +143,7 @@ class Ingester:
         self._processed = processed_container(self._root)
         self._done, self._partial = set(), {}
         for container in (self._root, self._processed):
-            for uid, exit_status in _runs(container):
+            for uid, exit_status in runs_in(container):
                 if exit_status is None:
                     self._partial[uid] = container
                 else:
@@ -177,7 +170,7 @@ class Ingester:
                     self._watch.again(path)
                 return
             if (container := self._partial.pop(uid, None)) is not None:
-                _delete_run(container, uid)
+                delete_run(container, uid)
             self._delete_arrays(uid)
             if not has_writer(path):
                 close_dead(path, reason=DIED)
@@ -220,7 +213,7 @@ class Ingester:
             if self._refusals[path] < _PATIENCE:
                 raise error
         for container in (self._root, self._processed_or_raise()):
-            _delete_run(container, uid)
+            delete_run(container, uid)
         self._quarantine.add(path, error, try_again=is_servers or not isinstance(error, BAD_RUN))
 
     def _processed_or_raise(self) -> Container:
@@ -291,64 +284,3 @@ class ingest_lock:  # noqa: N801  a context manager, used like a function
     def __exit__(self, *exc: object) -> None:
         assert self._file is not None
         self._file.close()
-
-
-def processed_container(root: Container) -> Container:
-    """The catalogue of analysis runs below `root`, made if it is missing."""
-    # A catalogue of runs takes a short key for the beginning of a uid, so ask as a plain container does.
-    try:
-        return Container.__getitem__(root, PROCESSED)
-    except KeyError:
-        pass
-    try:
-        # The first of all entries, so that the newest entry of the root is a scan.
-        specs = [Spec(**spec) for spec in CATALOG_SPECS]
-        root.create_container(PROCESSED, metadata=PROCESSED_METADATA, specs=specs)
-    except ClientError as error:
-        if error.response.status_code != httpx.codes.CONFLICT:  # another process was faster
-            raise
-    return Container.__getitem__(root, PROCESSED)
-
-
-def _delete_run(container: Container, uid: str) -> None:
-    """Remove a run, and nothing that is not a run, whatever a journal's name says."""
-    try:
-        node = Container.__getitem__(container, uid)
-    except KeyError:
-        return
-    if "BlueskyRun" in {spec.name for spec in node.specs}:
-        container.delete_contents(uid, recursive=True, external_only=False)
-
-
-def _runs(container: Container) -> Iterator[tuple[str, str | None]]:
-    """(uid, exit_status or None) of every run in a container."""
-    http = container.context.http_client
-    root, _, _ = str(container.context.api_uri).rstrip("/").partition("/api/")
-    link = f"{root}/custom/states/{'/'.join(part for part in container.path_parts if part)}"
-    after = -1
-    while after is not None:
-        response = http.get(link, params={"after": after})
-        if response.status_code == httpx.codes.NOT_FOUND:  # not a server of ours
-            yield from _runs_by_search(container)
-            return
-        content = handle_error(response).json()
-        yield from (tuple(run) for run in content["runs"])
-        after = content["next"]
-
-
-def _runs_by_search(container: Container) -> Iterator[tuple[str, str | None]]:
-    url: str | None = f"{container.item['links']['search']}?page[limit]={_PAGE}"
-    selection = {"fields": "metadata", "select_metadata": "{uid: start.uid, exit_status: stop.exit_status}"}
-    while url is not None:
-        response = container.context.http_client.get(
-            url, params={**parse_qs(urlparse(url).query), **selection}, headers={"Accept": "application/json"}
-        )
-        content = handle_error(response).json()
-        for item in content["data"]:
-            selected = item["attributes"]["metadata"]["selected"]
-            if selected["uid"] is not None:
-                yield item["id"], selected["exit_status"]
-        url = content["links"]["next"]
-
-
-__all__ = ["BadDocument", "IngestBusy", "Ingester", "ingest_lock", "processed_container"]

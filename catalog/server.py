@@ -23,11 +23,12 @@ from tiled.server.settings import DatabaseSettings, get_settings
 
 from catalog import own_data
 from catalog.adapter import UNREADABLE, frame_adapter
+from catalog.contents import CATALOG_SPECS, processed_container
 from catalog.errors import LunchBoxError
 from catalog.gate import Gate
 from catalog.generations import hold
 from catalog.handlers import use_handlers
-from catalog.ingest import CATALOG_SPECS, Ingester, processed_container
+from catalog.ingest import Ingester
 from catalog.key_checks import check_keys_once
 from catalog.layout import DOCUMENTS_MIMETYPE, MIMETYPE
 from catalog.paths import FrameRoots

@@ -364,10 +364,10 @@ def test_the_index_tells_nothing_without_a_key(served: Any, path: str) -> None:
 
 
 def test_which_runs_are_whole_is_told_page_by_page_and_as_a_search_tells_it(catalog: Any, served: Any) -> None:
-    from catalog.ingest import _runs, _runs_by_search
+    from catalog.contents import runs_by_search, runs_in
 
     for container in (catalog, catalog.processed):
-        assert list(_runs(container)) == list(_runs_by_search(container))
+        assert list(runs_in(container)) == list(runs_by_search(container))
     http = catalog.context.http_client
     told, after = [], -1
     while after is not None:
