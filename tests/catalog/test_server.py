@@ -19,6 +19,7 @@ import numpy as np
 import pyarrow
 import pytest
 from documents import SHAPE, frame, make_settings, write_analysis, write_run
+from fastapi.dependencies import utils
 from tiled.client import from_uri
 
 from catalog import open_catalog
@@ -58,6 +59,16 @@ class TestKey:
 
 def array_link(http: httpx.Client, uid: str, key: str = "lunchbox_image") -> str:
     return f"/api/v1/array/full/{uid}/primary/{key}"
+
+
+def test_the_signatures_of_a_request_are_looked_at_once(http: httpx.Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    looked_at = []
+    original = utils.get_typed_signature
+    monkeypatch.setattr(utils, "get_typed_signature", lambda call: (looked_at.append(call), original(call))[1])
+    http.get("/api/v1/search/").raise_for_status()
+    looked_at.clear()
+    http.get("/api/v1/search/").raise_for_status()
+    assert not looked_at
 
 
 class TestWhatIsServed:
