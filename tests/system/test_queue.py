@@ -190,17 +190,36 @@ def test_plans_say_what_they_take_and_what_is_out_of_range_is_refused_when_it_is
         "start": "float",
         "stop": "float",
         "num": "int",
+        "background": "Background",
     }
+    assert taken["background"]["annotation"]["enums"] == {"Background": ["each", "first", "none"]}
     assert (taken["stop"]["min"], taken["stop"]["max"]) == ("-90", "90")
     assert all(p["description"] for plan in plans.values() for p in plan["parameters"])
     devices = queue.ask("devices_allowed", user_group="primary")["devices_allowed"]
     assert {"lunchbox", "servo"} <= devices.keys()
     assert devices["servo"]["is_movable"]
-    for kwargs, complaint in (({"stop": 120.0}, "out of range"), ({"num": "many"}, "num"), ({"angle": 3.0}, "angle")):
+    for kwargs, complaint in (
+        ({"stop": 120.0}, "out of range"),
+        ({"num": "many"}, "num"),
+        ({"angle": 3.0}, "angle"),
+        ({"background": "last"}, "background"),
+    ):
         refused = queue.submit("angle_scan", **kwargs)
         assert not refused["success"]
         assert complaint in refused["msg"]
     assert queue.ask("status")["items_in_queue"] == 0
+
+
+def test_a_scan_takes_the_backgrounds_that_were_asked_for(queue: Queue, command: CommandLine) -> None:
+    for background, files in (("first", [2, 1]), ("none", [2, 0])):
+        result = queue.result(queue.started("angle_scan", stop=2.0, num=2, background=background))
+        assert result["exit_status"] == "completed", result
+        (uid,) = result["run_uids"]
+        documents = journal(command, uid)
+        assert documents[0][1]["background"] == background
+        (resource, *_) = (document for name, document in documents if name == "resource")
+        with h5py.File(Path(resource["root"]) / resource["resource_path"], "r") as file:
+            assert [len(file[layout.IMAGE]), len(file[layout.BACKGROUND])] == files
 
 
 def test_the_other_scans_come_out_of_the_queue_too(queue: Queue, command: CommandLine) -> None:
