@@ -16,6 +16,7 @@ from bluesky.utils import Msg
 
 from acquisition.devices import LaserError, LunchBox, SimulatedBench
 from acquisition.frame_file import Background
+from acquisition.suspenders import with_laser_armed, with_room
 from catalog.errors import LunchBoxError
 
 Plan = Generator[Msg, Any, Any]
@@ -243,9 +244,14 @@ def _lunchbox_of(detectors: Detectors) -> tuple[LunchBox, list[Any]]:
 
 
 def _prepared(lunchbox: LunchBox, plan: Plan, *, points: int, background: Background = "each") -> Plan:
-    """What can be known before anything moves: whether there may be light, and how much the file will hold."""
+    """What can be known before anything moves, whether there may be light and how much the file will hold, is said.
+
+    What changes on the way suspends the plan: a laser that is disarmed, a disk that others fill.
+    """
+    plan = with_room(lunchbox, plan)
     if lunchbox.power.get():
         lunchbox.laser.require_armed()
+        plan = with_laser_armed(lunchbox, plan)
     # `unstage` gives both back, whatever ends the plan.
     yield from bps.mv(lunchbox.planned_points, points, lunchbox.background_mode, background)
     return (yield from plan)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import OrderedDict
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -193,8 +194,8 @@ class LunchBox(Device):
             self.camera.source.set_count_time(float(self.exposure.get()))
             self._take_pair()
         except LaserError as error:
-            if self.laser.inhibited:
-                # Paused: no frame, no failure. The RunEngine goes back to the last checkpoint.
+            if self._is_paused():
+                # No frame, no failure. The RunEngine goes back to the last checkpoint.
                 status.set_finished()
             else:
                 status.set_exception(error)
@@ -202,6 +203,13 @@ class LunchBox(Device):
             status.set_exception(error)
         else:
             status.set_finished()
+
+    def _is_paused(self) -> bool:
+        """Whether the plan is, or will be in a moment: who disarms the laser ends the light first, and then is seen."""
+        deadline = time.monotonic() + ANSWER_TIMEOUT
+        while not self.laser.inhibited and self.laser.armed.connected and time.monotonic() < deadline:
+            time.sleep(0.01)
+        return self.laser.inhibited
 
     def _take_pair(self) -> None:
         laser, recording = self.laser, self._recording
@@ -259,6 +267,10 @@ class LunchBox(Device):
                 self._running.result(timeout=2 * self.settings.camera.timeout + 1)
             except TimeoutError:
                 self.log.error("the camera did not return; its frame is dropped")
+
+    def shortage(self) -> str:
+        """What the disk lacks for the frames of the next trigger, in words; empty where there is room."""
+        return "" if self._recording is None else self._recording.shortage()
 
     # -- Readable ------------------------------------------------------------------------------------------------
 
