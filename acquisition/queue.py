@@ -17,6 +17,7 @@ from acquisition.session import open_session
 
 _session = open_session()
 _low, _high = _session.lunchbox.servo.limits
+_START, _STOP = plans.scan_range(_session.lunchbox)
 
 RE = _session.RE
 lunchbox = _session.lunchbox
@@ -48,7 +49,7 @@ def count(num: int = 1, delay: float = 0.0) -> Plan:
 
 
 @_takes(start=_ANGLE, stop=_ANGLE, num=_NUMBER, background=_BACKGROUND)
-def angle_scan(start: float = 0.0, stop: float = 45.0, num: int = 46, background: Background = "each") -> Plan:
+def angle_scan(start: float = _START, stop: float = _STOP, num: int = 46, background: Background = "each") -> Plan:
     """
     Turn the grating from start to stop, a pair of frames at each angle.
 
@@ -67,7 +68,7 @@ def angle_scan(start: float = 0.0, stop: float = 45.0, num: int = 46, background
 
 
 @_takes(start=_ANGLE, stop=_ANGLE, num={"min": 2, "max": 100_000})
-def up_down_scan(start: float = 0.0, stop: float = 45.0, num: int = 46) -> Plan:
+def up_down_scan(start: float = _START, stop: float = _STOP, num: int = 46) -> Plan:
     """
     Turn the grating from start to stop and back through the same angles, which tells the servo's backlash.
 
@@ -84,7 +85,7 @@ def up_down_scan(start: float = 0.0, stop: float = 45.0, num: int = 46) -> Plan:
 
 
 @_takes(exposures={"min": 1e-5, "max": 60.0}, start=_ANGLE, stop=_ANGLE, num=_NUMBER)
-def exposure_scan(exposures: list[float], start: float = 0.0, stop: float = 45.0, num: int = 46) -> Plan:
+def exposure_scan(exposures: list[float], start: float = _START, stop: float = _STOP, num: int = 46) -> Plan:
     """
     Turn the grating from start to stop, and take a pair of frames of each exposure at each angle.
 

@@ -41,7 +41,7 @@ def test_a_disarmed_laser_stops_a_scan_before_it_begins_until_it_is_armed(
 
 @pytest.mark.parametrize("then", ["armed", "interrupted"])
 def test_a_scan_waits_while_the_laser_is_disarmed(command: CommandLine, ioc: IOCProcess, then: str) -> None:
-    scan = command.start("scan", "--points", "30", "--stop", "3", "--json")
+    scan = command.start("scan", "--points", "30", "--start", "0", "--stop", "3", "--json")
     try:
         wait_for(ioc, "LASER:RBV", 1.0, timeout=60)
         put(ioc, "LASER:ARM", 0)
@@ -68,7 +68,7 @@ def test_a_scan_waits_while_the_laser_is_disarmed(command: CommandLine, ioc: IOC
 
 
 def test_a_killed_scan_is_repaired_into_a_file_that_opens(command: CommandLine) -> None:
-    scan = command.start("scan", "--points", "60", "--stop", "5")
+    scan = command.start("scan", "--points", "60", "--start", "0", "--stop", "5")
     deadline = time.monotonic() + 60
     while not (paths := list(command.data_root.rglob("*.h5"))) or paths[0].stat().st_size < 8e6:
         assert time.monotonic() < deadline
@@ -95,7 +95,7 @@ def test_a_scan_has_the_backgrounds_that_were_asked_for_and_they_are_the_right_o
     settings = load_settings(tmp_path / "lunchbox.yml", data_root=tmp_path / "data")
     with open_session(settings) as session:
         uids = {
-            mode: session.run(angle_scan(session.lunchbox, num=3, stop=30, background=mode))
+            mode: session.run(angle_scan(session.lunchbox, start=0, stop=30, num=3, background=mode))
             for mode in ("each", "first", "none")
         }
         session.RE.loop.call_soon_threadsafe(session.RE.loop.stop)

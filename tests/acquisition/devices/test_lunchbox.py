@@ -169,7 +169,7 @@ def test_pause_turns_the_laser_off_and_resume_gives_a_good_frame(
 
     camera.grab = grab_and_pause  # type: ignore[method-assign]
     with pytest.raises(RunEngineInterrupted):
-        RE(angle_scan(lunchbox, num=3, stop=2), collect(documents))
+        RE(angle_scan(lunchbox, start=0, stop=2, num=3), collect(documents))
     assert laser(lunchbox) == 0.0
     with pytest.raises(LaserError, match="paused"):
         lunchbox.laser.on(1.0)
@@ -336,7 +336,7 @@ def test_a_camera_that_hangs_for_good_costs_its_time_out_and_not_the_laser(
     camera.grab = lambda: grab() if camera.n_grabbed < 3 else never.wait() and grab()  # type: ignore[method-assign]
     began = time.monotonic()
     with pytest.raises(FailedStatus) as caught:
-        RE(angle_scan(lunchbox, num=3, stop=2), collect(documents))
+        RE(angle_scan(lunchbox, start=0, stop=2, num=3), collect(documents))
     assert time.monotonic() - began < 5
     assert isinstance(caught.value.__cause__, CameraError)
     assert "array hangs" in str(caught.value.__cause__)
@@ -396,7 +396,7 @@ def test_a_scan_that_is_paused_at_its_first_point_keeps_the_background_that_is_i
 
     camera.grab = grab_and_pause  # type: ignore[method-assign]
     with pytest.raises(RunEngineInterrupted):
-        RE(angle_scan(lunchbox, num=2, stop=2, background="first"), collect(documents))
+        RE(angle_scan(lunchbox, start=0, stop=2, num=2, background="first"), collect(documents))
     RE.resume()
     with Filler({layout.SPEC: LunchBoxHDF5Handler}, inplace=True) as filler:
         events = [filled for name, doc in documents for kind, filled in [filler(name, doc)] if kind == "event"]

@@ -105,7 +105,7 @@ def test_a_laser_that_is_disarmed_suspends_the_scan_until_it_is_armed(
 
     camera.grab = take_and_disarm  # type: ignore[method-assign]
     person = Person(capsys, armed)
-    RE(angle_scan(lunchbox, num=4, stop=3), lambda *document: documents.append(document))
+    RE(angle_scan(lunchbox, start=0, stop=3, num=4), lambda *document: documents.append(document))
     assert person.finish() == [
         "LUNCHBOX:LASER:ARM is 0: the laser is off, and the scan waits. See that nobody can look into the beam, then "
         "give the command `lunchbox arm`, and it goes on by itself; Ctrl-C ends it.",
@@ -128,7 +128,7 @@ def test_a_contact_that_bounces_costs_no_scan(
         return exposure
 
     camera.grab = take_and_bounce  # type: ignore[method-assign]
-    RE(angle_scan(lunchbox, num=4, stop=3), lambda *document: documents.append(document))
+    RE(angle_scan(lunchbox, start=0, stop=3, num=4), lambda *document: documents.append(document))
     assert_scanned(documents, points=4)
 
 
@@ -194,7 +194,7 @@ def test_a_disk_that_others_fill_suspends_the_scan_until_there_is_room(
         lunchbox = LunchBox(ioc.prefix, camera=camera, frames_dir=disk)
         lunchbox.wait_for_connection()
         person = Person(capsys, clean)
-        RE(angle_scan(lunchbox, num=4, stop=3), note_and_fill)
+        RE(angle_scan(lunchbox, start=0, stop=3, num=4), note_and_fill)
         waits, goes_on = person.finish()
         lunchbox.destroy()
     said = re.match(r"(.+): (\d+) bytes are free, and the next frames need (\d+): the scan waits. Free some", waits)
