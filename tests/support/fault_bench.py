@@ -238,7 +238,7 @@ def _wait_for(child: Child, what: str, timeout: float) -> float:
         for said in child.said():
             if what in said:
                 return float(said["at"])
-        if time.monotonic() > deadline or child.wait(0.005):
+        if time.monotonic() > deadline or child.wait(0.02):
             for said in child.said():
                 if what in said:
                     return float(said["at"])
