@@ -179,10 +179,15 @@ class FrameFile:
     def shortage(self) -> str:
         """What the disk lacks for the next pair, in words; empty where there is room.
 
-        Empty too where there is none even for documents: then nothing is worth waiting for, and `append` fails.
+        Raises
+        ------
+        DataRootError
+            It has no room even for documents: it would be too late to wait.
         """
         free, need = shutil.disk_usage(self.path.parent).free, self._need + RESERVE
-        if not Reserve.SIZE <= free < need:
+        if free < Reserve.SIZE:
+            raise _refused(self.path, OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)))
+        if free >= need:
             return ""
         return f"{self.path.parent}: {free} bytes are free, and the next frames need {need}"
 

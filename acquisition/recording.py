@@ -125,7 +125,7 @@ class Recording:
             yield "datum", datum
 
     def shortage(self) -> str:
-        """See `acquisition.frame_file.FrameFile`."""
+        """As `acquisition.frame_file.FrameFile` has it."""
         return self._file.shortage()
 
     def close(self) -> None:

@@ -20,7 +20,7 @@ from bluesky.utils import Msg
 
 from acquisition.devices import LunchBox
 
-_POLL = 0.5  # s
+_POLL = 0.2  # s
 
 
 def with_laser_armed(lunchbox: LunchBox, plan: Any) -> Any:
@@ -33,17 +33,19 @@ def with_laser_armed(lunchbox: LunchBox, plan: Any) -> Any:
 def with_room(lunchbox: LunchBox, plan: Any) -> Any:
     """The plan, which waits before each point whose frames the disk has no room for."""
 
-    def wait() -> Any:
+    def poll() -> Any:
         while lunchbox.shortage():
             yield from bps.sleep(_POLL)
-        _say("there is room again: the scan goes on")
 
-    def before_the_point(msg: Msg) -> tuple[Any, Any]:
-        if msg.command == "checkpoint" and (shortage := lunchbox.shortage()):
+    def wait() -> Any:
+        if shortage := lunchbox.shortage():
             _say(f"{shortage}: the scan waits. Free some space, and it goes on by itself; Ctrl-C ends it.")
             # Not to be done again after a pause: it may have been long.
-            return None, bpp.rewindable_wrapper(wait(), False)
-        return None, None
+            yield from bpp.rewindable_wrapper(poll(), False)
+            _say("there is room again: the scan goes on")
+
+    def before_the_point(msg: Msg) -> tuple[Any, Any]:
+        return None, wait() if msg.command == "checkpoint" else None
 
     return (yield from bpp.plan_mutator(plan, before_the_point))
 
