@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from acquisition.camera import Camera, FixedExposure, OpenCVCamera
+from acquisition.camera import Camera
+from acquisition.opencv import FixedExposure, OpenCVCamera
 from acquisition.picamera import Picamera2Camera, picamera2_class
 from acquisition.settings import CameraSettings
 from acquisition.worker import CameraError

@@ -22,6 +22,7 @@ import numpy as np
 
 from acquisition.camera import Exposure
 from catalog import layout
+from catalog.disk import Reserve
 from catalog.errors import DataRootError, LunchBoxError
 from catalog.setup import Setup
 
@@ -174,6 +175,21 @@ class FrameFile:
         self.n_frames += 1
         self.n_backgrounds += background is not None
         return index
+
+    def shortage(self) -> str:
+        """What the disk lacks for the next pair, in words; empty where there is room.
+
+        Raises
+        ------
+        DataRootError
+            It has no room even for documents: it would be too late to wait.
+        """
+        free, need = shutil.disk_usage(self.path.parent).free, self._need + RESERVE
+        if free < Reserve.SIZE:
+            raise _refused(self.path, OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)))
+        if free >= need:
+            return ""
+        return f"{self.path.parent}: {free} bytes are free, and the next frames need {need}"
 
     def close(self) -> None:
         """Close; a second call does nothing. A file without a frame is removed: no document names it."""

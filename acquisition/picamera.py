@@ -6,21 +6,20 @@ imported when a camera is opened, and never otherwise.
 
 from __future__ import annotations
 
-import contextlib
 import time
 from typing import Any
 
 import numpy as np
 
-from acquisition.camera import Exposure
-from acquisition.worker import CameraError, Worker
+from acquisition.camera import DriverCamera, Exposure
+from acquisition.worker import CameraError
 
 #: Relative; a sensor exposes by whole rows, so that the time it takes is not quite the one it is asked for.
 _TIME_TOLERANCE = 0.03
 
 
-class Picamera2Camera:
-    """As `acquisition.camera.Camera` has it.
+class Picamera2Camera(DriverCamera):
+    """The camera at one of the board's own ribbon cables.
 
     Parameters
     ----------
@@ -48,54 +47,12 @@ class Picamera2Camera:
         size: tuple[int, int] | None = None,
         timeout: float = 5.0,
     ) -> None:
-        self.name = f"Raspberry Pi camera {number}"
-        self.count_time = self._fixed_count_time = count_time
+        super().__init__(f"Raspberry Pi camera {number}", count_time=count_time, timeout=timeout)
         self._number = number
         self._gain = 1.0 if gain is None else gain
         self._colour_gains = colour_gains or (1.0, 1.0)
         self._size = size
-        self._timeout = timeout
-        self._shape: tuple[int, int, int] | None = None
-        self._settings: dict[str, Any] = {}
-        self._worker: Worker | None = None
         self._camera: Any = None
-
-    @property
-    def shape(self) -> tuple[int, int, int]:
-        if self._shape is None:
-            raise CameraError(f"{self.name} is not open; its frames' shape is known once it is")
-        return self._shape
-
-    def open(self) -> None:
-        if self._worker is None:
-            self._worker = Worker(self.name)
-        try:
-            self._worker.do(self._open, self._timeout)
-        except BaseException:
-            self.close()
-            raise
-
-    def close(self) -> None:
-        worker, self._worker = self._worker, None
-        if worker is not None:
-            with contextlib.suppress(CameraError):
-                worker.do(self._release, 1.0)
-            worker.end()
-
-    def grab(self) -> Exposure:
-        return self._opened().do(self._grab, self._timeout)
-
-    def set_count_time(self, count_time: float, /) -> None:
-        if count_time != self.count_time:
-            self._opened().do(lambda: self._expose(count_time), self._timeout)
-
-    def settings(self) -> dict[str, Any]:
-        return dict(self._settings)
-
-    def _opened(self) -> Worker:
-        if self._worker is None:
-            raise CameraError(f"{self.name} is not open")
-        return self._worker
 
     def _open(self) -> None:
         Picamera2 = picamera2_class()
@@ -106,7 +63,6 @@ class Picamera2Camera:
                 "--list-cameras` lists it; camera.source in the configuration is its number."
             )
         camera = self._camera = Picamera2(self._number)
-        self.count_time = self._fixed_count_time
         size = self._size or camera.sensor_resolution
         # In picamera2's names BGR888 is the one whose bytes are R, G, B.
         main = {"format": "BGR888", "size": size}

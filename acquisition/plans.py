@@ -16,6 +16,7 @@ from bluesky.utils import Msg
 
 from acquisition.devices import LaserError, LunchBox, SimulatedBench
 from acquisition.frame_file import Background
+from acquisition.suspenders import with_laser_armed, with_room
 from catalog.errors import LunchBoxError
 
 Plan = Generator[Msg, Any, Any]
@@ -26,6 +27,14 @@ class NobodyToAsk(LunchBoxError, RuntimeError):
 
 
 Detectors = LunchBox | Sequence[Any]
+#: deg to either side of 0: angles on both sides know the period twice as well as those of one.
+FULL_TURN = 45.0
+
+
+def scan_range(lunchbox: LunchBox, start: float | None = None, stop: float | None = None) -> tuple[float, float]:
+    """`start` and `stop` of a scan, deg; in place of None, 45 to that side, or what the servo's limits leave of it."""
+    low, high = lunchbox.servo.limits
+    return max(-FULL_TURN, low) if start is None else start, min(FULL_TURN, high) if stop is None else stop
 
 
 def count(detectors: Detectors, num: int = 1, delay: float = 0.0, *, md: dict[str, Any] | None = None) -> Plan:
@@ -41,13 +50,15 @@ def count(detectors: Detectors, num: int = 1, delay: float = 0.0, *, md: dict[st
 def angle_scan(
     detectors: Detectors,
     *,
-    start: float = 0.0,
-    stop: float = 45.0,
+    start: float | None = None,
+    stop: float | None = None,
     num: int = 46,
     background: Background = "each",
     md: dict[str, Any] | None = None,
 ) -> Plan:
     """Turn the grating from `start` to `stop` (deg, both included) in `num` points, a pair of frames at each.
+
+    By itself from -45 to 45, as far as the servo's limits allow it (`scan_range`); so do all scans here.
 
     A background is taken for "each" image, for the "first" one, which is then the background of all events, or for
     "none": such a run has no `lunchbox_background`, and cannot be fitted without one from elsewhere.
@@ -68,6 +79,7 @@ def angle_scan(
         raise ValueError(f"angle_scan: num = {num}: a scan has at least one point.")
     if background not in (modes := get_args(Background)):
         raise ValueError(f"angle_scan: background = {background!r}: it is one of {', '.join(modes)}.")
+    start, stop = scan_range(lunchbox, start, stop)
     for angle in np.linspace(start, stop, num):
         lunchbox.servo.check_value(float(angle))
     md = {"plan_name": "angle_scan", "background": background, **(md or {})}
@@ -78,8 +90,8 @@ def angle_scan(
 def up_down_scan(
     detectors: Detectors,
     *,
-    start: float = 0.0,
-    stop: float = 45.0,
+    start: float | None = None,
+    stop: float | None = None,
     num: int = 46,
     md: dict[str, Any] | None = None,
 ) -> Plan:
@@ -97,7 +109,7 @@ def up_down_scan(
     lunchbox, together = _lunchbox_of(detectors)
     if num < 2:
         raise ValueError(f"up_down_scan: num = {num}: there and back needs two angles at least.")
-    up = [float(angle) for angle in np.linspace(start, stop, num)]
+    up = [float(angle) for angle in np.linspace(*scan_range(lunchbox, start, stop), num)]
     for angle in up:
         lunchbox.servo.check_value(angle)
     md = {"plan_name": "up_down_scan", **(md or {})}
@@ -109,8 +121,8 @@ def exposure_scan(
     detectors: Detectors,
     exposures: Sequence[float],
     *,
-    start: float = 0.0,
-    stop: float = 45.0,
+    start: float | None = None,
+    stop: float | None = None,
     num: int = 46,
     md: dict[str, Any] | None = None,
 ) -> Plan:
@@ -132,7 +144,7 @@ def exposure_scan(
             f"exposure_scan: exposures = {list(exposures)}: each once, above 0 and below acquisition.camera.timeout "
             f"({longest:g} s)."
         )
-    angles = np.linspace(start, stop, num)
+    angles = np.linspace(*scan_range(lunchbox, start, stop), num)
     for angle in angles:
         lunchbox.servo.check_value(float(angle))
     md = {"plan_name": "exposure_scan", **(md or {})}
@@ -243,9 +255,14 @@ def _lunchbox_of(detectors: Detectors) -> tuple[LunchBox, list[Any]]:
 
 
 def _prepared(lunchbox: LunchBox, plan: Plan, *, points: int, background: Background = "each") -> Plan:
-    """What can be known before anything moves: whether there may be light, and how much the file will hold."""
+    """What can be known before anything moves, whether there may be light and how much the file will hold, is said.
+
+    What changes on the way suspends the plan: a laser that is disarmed, a disk that others fill.
+    """
+    plan = with_room(lunchbox, plan)
     if lunchbox.power.get():
         lunchbox.laser.require_armed()
+        plan = with_laser_armed(lunchbox, plan)
     # `unstage` gives both back, whatever ends the plan.
     yield from bps.mv(lunchbox.planned_points, points, lunchbox.background_mode, background)
     return (yield from plan)

@@ -6,16 +6,18 @@ the manager refuses an item outside of them when it is submitted, not when its t
 """
 
 # Not from __future__: the manager publishes annotations as they stand, and a string of a type is no type.
-from typing import Any
+from typing import Any, get_args
 
 from bluesky_queueserver import parameter_annotation_decorator
 
 from acquisition import plans, series
+from acquisition.frame_file import Background
 from acquisition.plans import Plan
 from acquisition.session import open_session
 
 _session = open_session()
 _low, _high = _session.lunchbox.servo.limits
+_START, _STOP = plans.scan_range(_session.lunchbox)
 
 RE = _session.RE
 lunchbox = _session.lunchbox
@@ -24,6 +26,7 @@ servo = lunchbox.servo
 _ANGLE = {"min": float(_low), "max": float(_high)}
 _NUMBER = {"min": 1, "max": 100_000}
 _SECONDS = {"min": 0.0, "max": 86_400.0}
+_BACKGROUND = {"annotation": "Background", "enums": {"Background": get_args(Background)}}
 
 
 def _takes(**parameters: dict[str, Any]) -> Any:
@@ -45,8 +48,8 @@ def count(num: int = 1, delay: float = 0.0) -> Plan:
     return (yield from plans.count(lunchbox, num=num, delay=delay))
 
 
-@_takes(start=_ANGLE, stop=_ANGLE, num=_NUMBER)
-def angle_scan(start: float = 0.0, stop: float = 45.0, num: int = 46) -> Plan:
+@_takes(start=_ANGLE, stop=_ANGLE, num=_NUMBER, background=_BACKGROUND)
+def angle_scan(start: float = _START, stop: float = _STOP, num: int = 46, background: Background = "each") -> Plan:
     """
     Turn the grating from start to stop, a pair of frames at each angle.
 
@@ -58,12 +61,14 @@ def angle_scan(start: float = 0.0, stop: float = 45.0, num: int = 46) -> Plan:
         Degrees.
     num : int
         Angles, both ends included.
+    background : str
+        A frame with the laser off is taken at each angle, at the first, or at none.
     """
-    return (yield from plans.angle_scan(lunchbox, start=start, stop=stop, num=num))
+    return (yield from plans.angle_scan(lunchbox, start=start, stop=stop, num=num, background=background))
 
 
 @_takes(start=_ANGLE, stop=_ANGLE, num={"min": 2, "max": 100_000})
-def up_down_scan(start: float = 0.0, stop: float = 45.0, num: int = 46) -> Plan:
+def up_down_scan(start: float = _START, stop: float = _STOP, num: int = 46) -> Plan:
     """
     Turn the grating from start to stop and back through the same angles, which tells the servo's backlash.
 
@@ -80,7 +85,7 @@ def up_down_scan(start: float = 0.0, stop: float = 45.0, num: int = 46) -> Plan:
 
 
 @_takes(exposures={"min": 1e-5, "max": 60.0}, start=_ANGLE, stop=_ANGLE, num=_NUMBER)
-def exposure_scan(exposures: list[float], start: float = 0.0, stop: float = 45.0, num: int = 46) -> Plan:
+def exposure_scan(exposures: list[float], start: float = _START, stop: float = _STOP, num: int = 46) -> Plan:
     """
     Turn the grating from start to stop, and take a pair of frames of each exposure at each angle.
 

@@ -124,6 +124,10 @@ class Recording:
                 yield "resource", document
             yield "datum", datum
 
+    def shortage(self) -> str:
+        """As `acquisition.frame_file.FrameFile` has it."""
+        return self._file.shortage()
+
     def close(self) -> None:
         """Close the file; a second call does nothing."""
         self._file.close()

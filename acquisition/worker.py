@@ -46,10 +46,12 @@ class Worker:
         try:
             return future.result(timeout)
         except TimeoutError:
+            if future.done():  # its own, of something else that it waited for
+                raise
             self._late = future
             raise CameraError(
-                f"{self._name} did not deliver within {timeout:g} s. Check the cable, and that the exposure is "
-                "shorter than the time-out."
+                f"{self._name} hangs: nothing in {timeout:g} s. Check its cable, and that the exposure is shorter than "
+                "acquisition.camera.timeout."
             ) from None
 
     def end(self) -> None:

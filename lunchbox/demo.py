@@ -55,7 +55,8 @@ def demo(
             clock.lap("start")
             session.run(calibrate_plan(session.lunchbox, bench=session.bench))
             clock.lap("calibrate")
-            uid = session.run(angle_scan(session.lunchbox, num=points), *printers(json_=json_, documents=False))
+            scan = angle_scan(session.lunchbox, start=0, stop=45, num=points)
+            uid = session.run(scan, *printers(json_=json_, documents=False))
             clock.lap("scan")
         with catalogue.result() as catalog:
             catalog.wait_for(uid)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TextIO
 
 import numpy as np
@@ -58,19 +58,21 @@ class LiveLines:
 
 
 class Guide:
-    """Angles for `acquisition.plans.adaptive_scan`, a degree apart from `start` to `stop` (deg).
+    """Angles for `acquisition.plans.adaptive_scan`: those that `look` gives first, then those of `next_angle`.
 
     It ends when the relative standard error of lambda/d is `target_error` or less. Subscribe `live` to the run.
     """
 
-    def __init__(
-        self, settings: LunchBoxSettings, *, start: float, stop: float, target_error: float, quiet: bool
-    ) -> None:
+    def __init__(self, settings: LunchBoxSettings, *, target_error: float, quiet: bool) -> None:
         self.live = live_fit(settings)
-        self.candidates = candidate_angles(start, stop)
-        self.first = first_angles(start, stop)
+        self.candidates: Sequence[float] | NDArray[np.float64] = ()
         self.target_error, self._quiet = target_error, quiet
         self._fitted = 0
+
+    def look(self, start: float, stop: float) -> list[float]:
+        """Choose angles from `start` to `stop` (deg), a degree apart; returns the first ones."""
+        self.candidates = candidate_angles(start, stop)
+        return first_angles(start, stop)
 
     @property
     def error(self) -> float:

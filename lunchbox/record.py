@@ -72,10 +72,12 @@ def arm(
     typer.echo(f"{settings.prefix}LASER is {'disarmed' if off else 'armed'}")
 
 
-@app.command(epilog="Examples: lunchbox scan --start 0 --stop 45 --points 46;  lunchbox scan --target-error 0.2")
+@app.command(epilog="Examples: lunchbox scan --start 0 --stop 30 --points 31;  lunchbox scan --target-error 0.2")
 def scan(
-    start: Annotated[float | None, typer.Option(help="deg; by itself 0, or -45 with --target-error.")] = None,
-    stop: Annotated[float, typer.Option(help="deg")] = 45.0,
+    start: Annotated[
+        float | None, typer.Option(help="deg; by itself -45, or the servo's limit where that is nearer to 0.")
+    ] = None,
+    stop: Annotated[float | None, typer.Option(help="deg; by itself 45, or likewise.")] = None,
     points: Annotated[int, typer.Option(min=1, help="Angles, both ends included; at most, with --target-error.")] = 46,
     target_error: Annotated[
         float | None,
@@ -121,16 +123,14 @@ def scan(
     if target_error is not None:
         if repeat > 1 or live:
             raise typer.BadParameter("--target-error fits as it goes, and ends by itself: without --repeat and --live")
-        begin = -45.0 if start is None else start
-        return _adaptive(settings, begin, stop, points, target_error / 100, documents=documents, json_=json_)
-    begin = start or 0.0
+        return _adaptive(settings, start, stop, points, target_error / 100, documents=documents, json_=json_)
 
     def plan(session: Session) -> Plan:
         if up_down:
-            return plans.up_down_scan(session.lunchbox, start=begin, stop=stop, num=points)
+            return plans.up_down_scan(session.lunchbox, start=start, stop=stop, num=points)
         if exposure:
-            return plans.exposure_scan(session.lunchbox, exposure, start=begin, stop=stop, num=points)
-        return plans.angle_scan(session.lunchbox, start=begin, stop=stop, num=points, background=background.value)
+            return plans.exposure_scan(session.lunchbox, exposure, start=start, stop=stop, num=points)
+        return plans.angle_scan(session.lunchbox, start=start, stop=stop, num=points, background=background.value)
 
     followers: list[Any] = []
     if live:
@@ -146,27 +146,24 @@ def scan(
 
 def _adaptive(
     settings: LunchBoxSettings,
-    start: float,
-    stop: float,
+    start: float | None,
+    stop: float | None,
     points: int,
     target_error: float,
     *,
     documents: bool,
     json_: bool,
 ) -> None:
-    from acquisition.plans import adaptive_scan
+    from acquisition.plans import adaptive_scan, scan_range
     from lunchbox.guide import APPROACH, Guide
 
-    guide = Guide(settings, start=start, stop=stop, target_error=target_error, quiet=json_)
-    record(
-        lambda session: adaptive_scan(
-            session.lunchbox, guide.first, guide.next_angle, max_points=points, approach=APPROACH
-        ),
-        settings,
-        guide.live,
-        documents=documents,
-        json_=json_,
-    )
+    guide = Guide(settings, target_error=target_error, quiet=json_)
+
+    def plan(session: Session) -> Plan:
+        first = guide.look(*scan_range(session.lunchbox, start, stop))
+        return adaptive_scan(session.lunchbox, first, guide.next_angle, max_points=points, approach=APPROACH)
+
+    record(plan, settings, guide.live, documents=documents, json_=json_)
     if guide.error > guide.target_error:
         say(f"lambda/d is known to {100 * guide.error:.2f} % only: allow more --points, or a wider range of angles")
 

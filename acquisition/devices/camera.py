@@ -1,4 +1,4 @@
-"""What the documents say of the camera: its settings, and how long it exposes."""
+"""The camera as part of the `LunchBox`: its frames, and what the documents say of it."""
 
 from __future__ import annotations
 
@@ -9,13 +9,22 @@ from typing import Any
 from ophyd import Device, Signal
 from ophyd.utils.epics_pvs import data_shape, data_type
 
-from acquisition.camera import Camera
+from acquisition.camera import Camera, Exposure
+from acquisition.worker import Worker
 
 
-class CameraConfiguration(Device):
-    """The camera's settings, as configuration of the `LunchBox`."""
+class CameraDevice(Device):
+    """Frames of a camera, which may hang, and its settings as configuration."""
 
     source: Camera
+    _worker: Worker | None = None
+
+    def grab(self, *, timeout: float) -> Exposure:
+        """A frame of the camera, or `CameraError`: one that hangs keeps its thread, not the laser."""
+        if self._worker is None:
+            self._worker = Worker(self.source.name)
+        # Longer than the camera's own time-out, which says better what is wrong.
+        return self._worker.do(self.source.grab, timeout + 0.5)
 
     def describe_configuration(self) -> OrderedDict[str, Any]:
         described = super().describe_configuration()

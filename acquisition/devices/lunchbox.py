@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import threading
+import time
 from collections import OrderedDict
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -16,14 +16,13 @@ from ophyd import Device, Signal
 from ophyd.status import DeviceStatus
 
 from acquisition.camera import Camera, Exposure
-from acquisition.devices.camera import CameraConfiguration, ExposureTime
+from acquisition.devices.camera import CameraDevice, ExposureTime
 from acquisition.devices.connection import ANSWER_TIMEOUT, connect
 from acquisition.devices.laser import Laser, LaserError
 from acquisition.devices.servo import Servo
 from acquisition.frame_file import Background
 from acquisition.recording import Recording, fields_of
 from acquisition.settings import AcquisitionSettings
-from acquisition.worker import CameraError
 from catalog import layout
 from catalog.setup import Setup
 
@@ -67,7 +66,7 @@ class LunchBox(Device):
 
     servo = Cpt(Servo, "SERVO")
     laser = Cpt(Laser, "")
-    camera = Cpt(CameraConfiguration, "", kind="config")
+    camera = Cpt(CameraDevice, "", kind="config")
     background_mode = Cpt(Signal, value="each", kind="config")
     planned_points = Cpt(Signal, value=0, kind="omitted")
     exposure = Cpt(ExposureTime, value=0.0, kind="omitted")
@@ -96,7 +95,6 @@ class LunchBox(Device):
         self._recording: Recording | None = None
         self._pair: _Pair | None = None
         self._background: Exposure | None = None
-        self._grabbing: Future[Exposure] | None = None
         self._power_when_staged = settings.laser.power
         self._running: Future[None] | None = None
         self._executor = ThreadPoolExecutor(1, thread_name_prefix=name)
@@ -196,8 +194,8 @@ class LunchBox(Device):
             self.camera.source.set_count_time(float(self.exposure.get()))
             self._take_pair()
         except LaserError as error:
-            if self.laser.inhibited:
-                # Paused: no frame, no failure. The RunEngine goes back to the last checkpoint.
+            if self._is_paused():
+                # No frame, no failure. The RunEngine goes back to the last checkpoint.
                 status.set_finished()
             else:
                 status.set_exception(error)
@@ -205,6 +203,13 @@ class LunchBox(Device):
             status.set_exception(error)
         else:
             status.set_finished()
+
+    def _is_paused(self) -> bool:
+        """Whether the plan is, or will be in a moment: who disarms the laser ends the light first, and then is seen."""
+        deadline = time.monotonic() + ANSWER_TIMEOUT
+        while not self.laser.inhibited and self.laser.armed.connected and time.monotonic() < deadline:
+            time.sleep(0.01)
+        return self.laser.inhibited
 
     def _take_pair(self) -> None:
         laser, recording = self.laser, self._recording
@@ -216,7 +221,7 @@ class LunchBox(Device):
         taken: Exposure | None = None
         if self._backgrounds == "each" or (self._backgrounds == "first" and self._background is None):
             laser.off()
-            taken = self._grab()
+            taken = self.camera.grab(timeout=self.settings.camera.timeout)
             # Another client may have lit it: a background with spots in it would take them out of the image.
             laser.verify(0.0)
         if self._recording is not recording:
@@ -241,10 +246,10 @@ class LunchBox(Device):
         """An image, and the power that the laser had at its end; the laser is off then."""
         power = float(self.power.get())
         if not power:
-            return self._grab(), self.laser.verify(0.0)
+            return self.camera.grab(timeout=self.settings.camera.timeout), self.laser.verify(0.0)
         try:
             self.laser.on(power)
-            return self._grab(), self.laser.verify(power)
+            return self.camera.grab(timeout=self.settings.camera.timeout), self.laser.verify(power)
         finally:
             self.laser.off()
 
@@ -255,31 +260,6 @@ class LunchBox(Device):
             raise ValueError(f"{self.background_mode.name} is {mode!r}; it must be each, first or none.")
         return mode
 
-    def _grab(self) -> Exposure:
-        """A frame of the camera, or `CameraError`: a camera that hangs keeps its thread, not the laser."""
-        if self._grabbing is not None and not self._grabbing.done():
-            raise CameraError(f"{self.camera.source.name} still hangs. Unplug it, plug it in again and start anew.")
-        exposed: Future[Exposure] = Future()
-
-        def grab() -> None:
-            try:
-                exposed.set_result(self.camera.source.grab())
-            except Exception as error:
-                exposed.set_exception(error)
-
-        self._grabbing = exposed
-        threading.Thread(target=grab, name=f"{self.name} grab", daemon=True).start()
-        try:
-            # Longer than the camera's own time-out, which says better what is wrong.
-            return exposed.result(self.settings.camera.timeout + 0.5)
-        except TimeoutError:
-            if exposed.done():
-                raise
-            raise CameraError(
-                f"{self.camera.source.name} hangs: no frame in {self.settings.camera.timeout:g} s; the laser was "
-                "turned off. Check its cable, or raise acquisition.camera.timeout."
-            ) from None
-
     def _wait_for_trigger(self) -> None:
         if self._running is not None:
             try:
@@ -287,6 +267,10 @@ class LunchBox(Device):
                 self._running.result(timeout=2 * self.settings.camera.timeout + 1)
             except TimeoutError:
                 self.log.error("the camera did not return; its frame is dropped")
+
+    def shortage(self) -> str:
+        """What the disk lacks for the frames of the next trigger, in words; empty where there is room."""
+        return "" if self._recording is None else self._recording.shortage()
 
     # -- Readable ------------------------------------------------------------------------------------------------
 

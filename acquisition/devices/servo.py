@@ -79,6 +79,13 @@ class Servo(PVPositionerPC):
         super().move(new_position, wait=False, timeout=timeout or self.settings.timeout).add_callback(verify)
         return arrived
 
+    def stop(self, *, success: bool = False) -> None:
+        """Nothing stops it on its way. With `success`, as when a plan pauses, nobody waits for it any more."""
+        if success and self._travelling is not None:
+            with contextlib.suppress(InvalidState):
+                self._travelling.set_finished()
+        super().stop(success=success)
+
     def _connection_changed(self, *, connected: bool = True, **_: Any) -> None:
         # An IOC that starts again knows nothing of the move, and its servo may stand anywhere.
         if not connected and self._travelling is not None and not self._travelling.done:

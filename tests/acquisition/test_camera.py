@@ -13,8 +13,9 @@ import pytest
 
 from acquisition.bench.scene import BenchState, Scene
 from acquisition.bench.settings import BenchSettings
-from acquisition.camera import FixedExposure, OpenCVCamera, SimulatedCamera
-from acquisition.worker import CameraError
+from acquisition.camera import SimulatedCamera
+from acquisition.opencv import FixedExposure, OpenCVCamera
+from acquisition.worker import CameraError, Worker
 
 SHAPE = (48, 64, 3)
 
@@ -210,7 +211,7 @@ def test_a_driver_that_hangs_does_not_hang_the_caller(driver):
     camera.open()
     driver.hangs = 3.0
     began = time.monotonic()
-    with pytest.raises(CameraError, match=r"camera 0 did not deliver within 0.2 s"):
+    with pytest.raises(CameraError, match=r"camera 0 hangs: nothing in 0\.2 s"):
         camera.grab()
     with pytest.raises(CameraError, match="still hangs"):
         camera.grab()
@@ -345,3 +346,14 @@ def test_a_stream_by_its_url_gives_what_was_sent_after_the_call():
             assert int(np.median(camera.grab().data)) >= sent
         camera.close()
         server.shutdown()
+
+
+def test_a_time_out_of_what_the_driver_asks_is_not_taken_for_its_own():
+    def ask():
+        raise TimeoutError("the IOC does not answer")
+
+    worker = Worker("camera")
+    with pytest.raises(TimeoutError, match="IOC"):
+        worker.do(ask, 5.0)
+    assert worker.do(lambda: 1, 5.0) == 1
+    worker.end()

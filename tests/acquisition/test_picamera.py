@@ -80,7 +80,7 @@ def test_an_exposure_that_the_sensor_does_not_reach_is_a_named_error_in_time(pic
     monkeypatch.setattr(picamera2, "longest", 8_000)
     camera = Picamera2Camera(count_time=0.02, timeout=0.5)
     began = time.monotonic()
-    with pytest.raises(CameraError, match=r"did not deliver|gave no frame of 0\.02 s"):
+    with pytest.raises(CameraError, match=r"hangs: nothing|gave no frame of 0\.02 s"):
         camera.open()
     assert time.monotonic() - began < 3
     assert camera._worker is None

@@ -20,10 +20,10 @@ import pytest
 from fault_bench import CASES, Bench, Case, Trial, can_mount
 from zygote import Zygote
 
-TRIALS = int(os.environ.get("FAULT_TRIALS", "3"))
+TRIALS = int(os.environ.get("FAULT_TRIALS", "10"))
 SEED = int(os.environ.get("FAULT_SEED", "0")) or random.SystemRandom().randrange(1, 10**6)
 #: Scans at the same time, each on a bench of its own: they mostly wait.
-BENCHES = 6
+BENCHES = 10
 
 pytestmark = pytest.mark.timeout(180 + 20 * TRIALS)
 

@@ -1,4 +1,4 @@
-"""A PV's value, asked by a client that shares nothing with the one under test."""
+"""A PV's value, asked or written by a client that shares nothing with the one under test."""
 
 from __future__ import annotations
 
@@ -25,6 +25,14 @@ def value(ioc: IOCProcess, name: str) -> Any:
 def text(ioc: IOCProcess, name: str) -> str:
     """The same, of a character waveform."""
     return bytes(_read(ioc, name)).rstrip(b"\0").decode()
+
+
+def put(ioc: IOCProcess, name: str, value: Any) -> None:
+    """Write the PV, and wait until the IOC has done what that means."""
+    from caproto.sync.client import write
+
+    with patch.dict(os.environ, ioc.environment):
+        write(f"{ioc.prefix}{name}", value, timeout=5, notify=True, repeater=False)
 
 
 def wait_for(ioc: IOCProcess, name: str, wanted: Any, *, timeout: float) -> float:

@@ -103,7 +103,7 @@ def scan(case: str, delay: float, lit: bool, data_root: str, pins: str) -> None:
     camera = Camera(Path(pins))
     session.lunchbox.camera.source = camera
     session.lunchbox.laser.arm(True)
-    RE, plan = session.RE, angle_scan(session.lunchbox, num=POINTS.get(case, ENDLESS), stop=20)
+    RE, plan = session.RE, angle_scan(session.lunchbox, start=0, stop=20, num=POINTS.get(case, ENDLESS))
 
     def fault() -> None:
         while lit and not camera.lit:

@@ -67,7 +67,7 @@ class Zygote:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
-            env=os.environ | {"OPHYD_CONTROL_LAYER": "caproto"},
+            env=os.environ | {"OPHYD_CONTROL_LAYER": "dummy"},
         )
 
     def __enter__(self) -> Self:
@@ -91,12 +91,9 @@ class Zygote:
 
 
 def _serve() -> None:
-    # All that is heavy and starts no thread; ophyd starts some, and finds the IOC of the child's own environment.
-    for name in (
-        "bluesky.plans", "bluesky.preprocessors", "bluesky.run_engine", "bluesky.callbacks", "caproto.threading.client",
-        "caproto.threading.pyepics_compat", "catalog.journal", "config", "cv2", "event_model", "h5py", "pydantic",
-        "tqdm", "acquisition.frame_file", "catalog.handlers",
-    ):  # fmt: skip
+    # All that is heavy and starts no thread. ophyd starts some with its control layer, which is the child's to set: the
+    # layer also finds the IOC of the child's own environment.
+    for name in ("acquisition.plans", "acquisition.session", "caproto.threading.pyepics_compat", "config"):
         importlib.import_module(name)
     assert threading.active_count() == 1, threading.enumerate()
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # children are not waited for here
@@ -117,6 +114,7 @@ def _become(order: dict[str, Any]) -> None:
         for ours, theirs in ((nothing, 0), (out, 1), (out, 2)):
             os.dup2(ours, theirs)
         os.environ.update(order["environment"])
+        importlib.import_module("ophyd").set_cl("caproto")
         module, function = order["target"].split(":")
         getattr(importlib.import_module(module), function)(*order["arguments"])
         status = 0

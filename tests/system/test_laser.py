@@ -25,7 +25,7 @@ LONG_EXPOSURE = SMALL_BENCH + "acquisition: {camera: {count_time: 0.4}}\n"
 def scanning(command: CommandLine, ioc: IOCProcess) -> subprocess.Popen[str]:
     """A scan under way, its laser on."""
     command = CommandLine(command.home, command.environment, config=LONG_EXPOSURE)
-    process = command.start("scan", "--points", "40", "--stop", "20")
+    process = command.start("scan", "--points", "40", "--start", "0", "--stop", "20")
     deadline = time.monotonic() + 60
     while frames(command) < 2:
         assert time.monotonic() < deadline
@@ -42,7 +42,7 @@ def frames(command: CommandLine) -> int:
 
 
 def test_off_after_success(command: CommandLine, ioc: IOCProcess) -> None:
-    command.json("scan", "--points", "2", "--stop", "1")
+    command.json("scan", "--points", "2", "--start", "0", "--stop", "1")
     assert value(ioc, "LASER:RBV") == 0.0
 
 
@@ -92,7 +92,7 @@ def test_off_after_an_exception_in_the_camera(command: CommandLine, ioc: IOCProc
 def test_a_lost_ioc_ends_the_scan_within_five_seconds_and_its_name_is_said(command: CommandLine) -> None:
     with IOCProcess(IOCSettings()) as own:
         lost = CommandLine(command.home, own.environment, config=LONG_EXPOSURE)
-        process = lost.start("scan", "--points", "40", "--stop", "20")
+        process = lost.start("scan", "--points", "40", "--start", "0", "--stop", "20")
         wait_for(own, "LASER:RBV", 1.0, timeout=60)
         os.kill(own.pid, signal.SIGKILL)
         killed = time.monotonic()

@@ -32,7 +32,7 @@ POINTS = 4
 def uid(served: tuple[CommandLine, str]) -> str:
     command, _ = served
     command.json("calibrate")
-    return str(command.json("scan", "--points", str(POINTS), "--stop", "30")["uid"])
+    return str(command.json("scan", "--points", str(POINTS), "--start", "0", "--stop", "30")["uid"])
 
 
 @pytest.fixture(scope="module")
@@ -111,7 +111,7 @@ def test_a_run_is_read_while_it_is_recorded(served: tuple[CommandLine, str]) -> 
     command, _ = served
     catalog = opened(command)
     before = len(catalog)
-    scan = command.start("scan", "--points", "30", "--stop", "30", "--json")
+    scan = command.start("scan", "--points", "30", "--start", "0", "--stop", "30", "--json")
     try:
         deadline = time.monotonic() + 60
         seen = 0

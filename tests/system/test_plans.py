@@ -44,7 +44,7 @@ def start(command: CommandLine, uid: str) -> dict[str, Any]:
 
 
 def test_there_and_back_tells_the_backlash(command: CommandLine) -> None:
-    command.json("scan", "--up-down", "--points", "10", "--stop", "40")
+    command.json("scan", "--up-down", "--points", "10", "--start", "0", "--stop", "40")
     fit = command.json("fit")
     assert abs(fit["backlash_deg"] - PLAY) < 4 * fit["backlash_deg_stderr"]
     assert fit["backlash_deg_stderr"] < 0.2

@@ -125,7 +125,8 @@ def frames_of(command: CommandLine, uid: str) -> np.ndarray:
 
 
 def test_a_submitted_scan_runs_and_its_uid_leads_to_its_frames(queue: Queue, command: CommandLine) -> None:
-    before = queue.started("angle_scan", stop=20.0, num=3, meta={"operator": "Ada", "purpose": "from the queue"})
+    meta = {"operator": "Ada", "purpose": "from the queue"}
+    before = queue.started("angle_scan", start=0.0, stop=20.0, num=3, meta=meta)
     result = queue.result(before)
     assert result["exit_status"] == "completed", result
     (uid,) = result["run_uids"]
@@ -146,7 +147,7 @@ def test_a_submitted_scan_runs_and_its_uid_leads_to_its_frames(queue: Queue, com
 def test_a_pause_turns_the_laser_off_and_resume_completes_the_scan(
     queue: Queue, command: CommandLine, ioc: IOCProcess
 ) -> None:
-    before = queue.started("angle_scan", stop=10.0, num=11)
+    before = queue.started("angle_scan", start=0.0, stop=10.0, num=11)
     wait_for(ioc, "LASER:RBV", 1.0, timeout=20)
     assert queue.ask("re_pause", option="immediate")["success"]
     queue.wait(lambda status: status["manager_state"] == "paused")
@@ -164,7 +165,7 @@ def test_a_pause_turns_the_laser_off_and_resume_completes_the_scan(
 def test_a_paused_scan_that_is_aborted_is_closed_and_keeps_its_frames(
     queue: Queue, command: CommandLine, ioc: IOCProcess
 ) -> None:
-    before = queue.started("angle_scan", stop=10.0, num=40)
+    before = queue.started("angle_scan", start=0.0, stop=10.0, num=40)
     for _ in range(3):
         wait_for(ioc, "LASER:RBV", 1.0, timeout=20)
         wait_for(ioc, "LASER:RBV", 0.0, timeout=20)
@@ -190,23 +191,43 @@ def test_plans_say_what_they_take_and_what_is_out_of_range_is_refused_when_it_is
         "start": "float",
         "stop": "float",
         "num": "int",
+        "background": "Background",
     }
+    assert taken["background"]["annotation"]["enums"] == {"Background": ["each", "first", "none"]}
     assert (taken["stop"]["min"], taken["stop"]["max"]) == ("-90", "90")
+    assert (taken["start"]["default"], taken["stop"]["default"]) == ("-45.0", "45.0")
     assert all(p["description"] for plan in plans.values() for p in plan["parameters"])
     devices = queue.ask("devices_allowed", user_group="primary")["devices_allowed"]
     assert {"lunchbox", "servo"} <= devices.keys()
     assert devices["servo"]["is_movable"]
-    for kwargs, complaint in (({"stop": 120.0}, "out of range"), ({"num": "many"}, "num"), ({"angle": 3.0}, "angle")):
+    for kwargs, complaint in (
+        ({"stop": 120.0}, "out of range"),
+        ({"num": "many"}, "num"),
+        ({"angle": 3.0}, "angle"),
+        ({"background": "last"}, "background"),
+    ):
         refused = queue.submit("angle_scan", **kwargs)
         assert not refused["success"]
         assert complaint in refused["msg"]
     assert queue.ask("status")["items_in_queue"] == 0
 
 
+def test_a_scan_takes_the_backgrounds_that_were_asked_for(queue: Queue, command: CommandLine) -> None:
+    for background, files in (("first", [2, 1]), ("none", [2, 0])):
+        result = queue.result(queue.started("angle_scan", start=0.0, stop=2.0, num=2, background=background))
+        assert result["exit_status"] == "completed", result
+        (uid,) = result["run_uids"]
+        documents = journal(command, uid)
+        assert documents[0][1]["background"] == background
+        (resource, *_) = (document for name, document in documents if name == "resource")
+        with h5py.File(Path(resource["root"]) / resource["resource_path"], "r") as file:
+            assert [len(file[layout.IMAGE]), len(file[layout.BACKGROUND])] == files
+
+
 def test_the_other_scans_come_out_of_the_queue_too(queue: Queue, command: CommandLine) -> None:
     for name, kwargs, points in (
-        ("up_down_scan", {"stop": 2.0, "num": 2}, 3),
-        ("exposure_scan", {"exposures": [0.02, 0.01], "stop": 2.0, "num": 2}, 4),
+        ("up_down_scan", {"start": 0.0, "stop": 2.0, "num": 2}, 3),
+        ("exposure_scan", {"exposures": [0.02, 0.01], "start": 0.0, "stop": 2.0, "num": 2}, 4),
         ("time_series", {"duration": 0.1, "period": 0.1}, 2),
     ):
         result = queue.result(queue.started(name, **kwargs))

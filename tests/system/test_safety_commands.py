@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import time
@@ -10,13 +11,14 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
-from channel_access import value
+from channel_access import put, value, wait_for
 from command import SMALL_BENCH, CommandLine
 
 from acquisition.ioc.process import IOCProcess
 from analysis import load_scan
 from analysis.errors import BadScan
 from catalog import layout, open_catalog
+from catalog.journal_files import list_journals, read_journal
 from config import load_settings
 
 
@@ -37,8 +39,36 @@ def test_a_disarmed_laser_stops_a_scan_before_it_begins_until_it_is_armed(
     command.json("count")
 
 
+@pytest.mark.parametrize("then", ["armed", "interrupted"])
+def test_a_scan_waits_while_the_laser_is_disarmed(command: CommandLine, ioc: IOCProcess, then: str) -> None:
+    scan = command.start("scan", "--points", "30", "--start", "0", "--stop", "3", "--json")
+    try:
+        wait_for(ioc, "LASER:RBV", 1.0, timeout=60)
+        put(ioc, "LASER:ARM", 0)
+        assert scan.stderr is not None
+        assert scan.stderr.readline().startswith("LUNCHBOX:LASER:ARM is 0: the laser is off, and the scan waits. ")
+        for _ in range(20):
+            assert value(ioc, "LASER:RBV") == 0.0
+        if then == "interrupted":
+            scan.send_signal(signal.SIGINT)
+            scan.wait(timeout=60)
+    finally:
+        put(ioc, "LASER:ARM", 1)
+    out, err = scan.communicate(timeout=60)
+    (journal,) = list_journals(command.data_root / layout.JOURNAL_DIR)
+    _, stop = list(read_journal(journal.path))[-1]
+    if then == "armed":
+        assert err == "LUNCHBOX:LASER:ARM is 1: the scan goes on\n"
+        assert json.loads(out)["uid"] == journal.uid
+        assert (stop["exit_status"], stop["num_events"]["primary"]) == ("success", 30)
+    else:
+        assert (scan.returncode, stop["exit_status"]) == (1, "abort")
+        assert len(err.splitlines()) == 1
+        assert err.startswith("Interrupted: ")
+
+
 def test_a_killed_scan_is_repaired_into_a_file_that_opens(command: CommandLine) -> None:
-    scan = command.start("scan", "--points", "60", "--stop", "5")
+    scan = command.start("scan", "--points", "60", "--start", "0", "--stop", "5")
     deadline = time.monotonic() + 60
     while not (paths := list(command.data_root.rglob("*.h5"))) or paths[0].stat().st_size < 8e6:
         assert time.monotonic() < deadline
@@ -65,7 +95,7 @@ def test_a_scan_has_the_backgrounds_that_were_asked_for_and_they_are_the_right_o
     settings = load_settings(tmp_path / "lunchbox.yml", data_root=tmp_path / "data")
     with open_session(settings) as session:
         uids = {
-            mode: session.run(angle_scan(session.lunchbox, num=3, stop=30, background=mode))
+            mode: session.run(angle_scan(session.lunchbox, start=0, stop=30, num=3, background=mode))
             for mode in ("each", "first", "none")
         }
         session.RE.loop.call_soon_threadsafe(session.RE.loop.stop)

@@ -8,7 +8,7 @@ import pytest
 from cameras import ArrayCamera
 
 from acquisition.devices import AngleLimitError, LunchBox
-from acquisition.plans import adaptive_scan, angle_scan, count, exposure_scan, up_down_scan
+from acquisition.plans import adaptive_scan, angle_scan, count, exposure_scan, scan_range, up_down_scan
 from acquisition.series import align, repeat, time_series
 
 Documents = list[tuple[str, dict[str, Any]]]
@@ -25,6 +25,27 @@ def run(RE: Any, documents: Documents) -> Any:
 
 def starts(documents: Documents) -> list[dict[str, Any]]:
     return [document for name, document in documents if name == "start"]
+
+
+@pytest.mark.parametrize("limits", [None, (-20.0, 30.0)])
+def test_scans_take_the_range_that_the_servo_allows_and_45_degrees_to_either_side_are_enough(
+    run: Any, lunchbox: LunchBox, documents: Documents, limits: tuple[float, float] | None
+) -> None:
+    lunchbox.servo._limits = limits
+    low, high = limits or (-45, 45)
+    for plan in (angle_scan, up_down_scan, lambda bench, num: exposure_scan(bench, [0.01], num=num)):
+        documents.clear()
+        angles = [event["lunchbox_servo_setpoint"] for event in run(plan(lunchbox, num=3))]
+        assert angles[:3] == pytest.approx([low, (low + high) / 2, high])
+    assert scan_range(lunchbox, start=-1) == (-1, high)
+    assert scan_range(lunchbox, stop=0) == (low, 0)
+    # What is asked for is not cut to fit.
+    assert scan_range(lunchbox, -60, 60) == (-60, 60)
+
+
+def test_a_scan_has_46_points(run: Any, lunchbox: LunchBox) -> None:
+    events = run(angle_scan(lunchbox))
+    assert [event["lunchbox_servo_setpoint"] for event in events] == pytest.approx([-45 + 2 * i for i in range(46)])
 
 
 def test_up_and_down_visits_each_angle_from_both_sides_in_one_run(run: Any, lunchbox: LunchBox, documents: Any) -> None:
@@ -99,7 +120,7 @@ def test_a_time_series_takes_a_pair_every_period_for_so_long(run: Any, lunchbox:
 
 
 def test_repeated_runs_name_their_series_and_their_place_in_it(run: Any, lunchbox: LunchBox, documents: Any) -> None:
-    run(repeat(lambda: angle_scan(lunchbox, stop=2, num=2), num=3, md={"purpose": "scatter"}))
+    run(repeat(lambda: angle_scan(lunchbox, start=0, stop=2, num=2), num=3, md={"purpose": "scatter"}))
     first, second, third = starts(documents)
     assert first["series_uid"] == second["series_uid"] == third["series_uid"]
     assert [start["series_index"] for start in (first, second, third)] == [0, 1, 2]
