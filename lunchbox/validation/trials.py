@@ -16,7 +16,8 @@ from catalog.setup import Setup
 
 #: deg, what a hobby servo's shaft stands off its readback, one standard deviation.
 JITTER = 0.2
-ANGLES = np.linspace(0, 45, 46)
+#: deg, the servo's last angle, and how many of them.
+STOP, POINTS = 45.0, 46
 
 
 @dataclass(frozen=True)
@@ -25,12 +26,14 @@ class Kind:
 
     scene : of `acquisition.bench.classes`
     lens : its lens has been calibrated; target : there is a frame that shows the square target
+    start : deg, the servo's first angle
     """
 
     name: str
     scene: str
     lens: bool = False
     target: bool = True
+    start: float = 0.0
 
 
 #: All of `acquisition.bench.classes`; a lens that distorts much has been calibrated, as it must be.
@@ -39,6 +42,8 @@ KINDS = (
     Kind("two orders, lens calibrated", "two orders", lens=True),
     Kind("easy, without target", "easy", target=False),
     Kind("two orders, without target", "two orders", target=False),
+    Kind("easy, both sides", "easy", start=-STOP),
+    Kind("two orders, both sides", "two orders", start=-STOP),
 )
 
 
@@ -55,10 +60,11 @@ class Trial:
     orders: Sequence[Mapping[int, tuple[float, float]]]
 
 
-def photograph(kind: Kind, seed: int, angles: Any = ANGLES) -> Trial:
-    """A trial; of the frames only the red channel is kept, which is all that the analysis looks at."""
+def photograph(kind: Kind, seed: int, angles: Any = None) -> Trial:
+    """A trial, at the kind's angles or others (deg); only red is kept, which is all that the analysis looks at."""
     settings = scene_class(kind.scene, seed=seed)
-    bench, angles = Scene(settings), np.asarray(angles, float)
+    bench = Scene(settings)
+    angles = np.linspace(kind.start, STOP, POINTS) if angles is None else np.asarray(angles, float)
     shaft = angles + np.random.default_rng([seed, 1]).normal(0, JITTER, len(angles))
     states = [(BenchState(s, 1.0), BenchState(s, 0.0)) for s in shaft]
     pairs = [(bench.render(lit)[..., 0], bench.render(dark)[..., 0]) for lit, dark in states]
