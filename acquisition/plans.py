@@ -28,13 +28,13 @@ class NobodyToAsk(LunchBoxError, RuntimeError):
 
 Detectors = LunchBox | Sequence[Any]
 #: deg to either side of 0: angles on both sides know the period twice as well as those of one.
-FULL_TURN = 45.0
+FURTHEST = 45.0
 
 
 def scan_range(lunchbox: LunchBox, start: float | None = None, stop: float | None = None) -> tuple[float, float]:
     """`start` and `stop` of a scan, deg; in place of None, 45 to that side, or what the servo's limits leave of it."""
     low, high = lunchbox.servo.limits
-    return max(-FULL_TURN, low) if start is None else start, min(FULL_TURN, high) if stop is None else stop
+    return max(-FURTHEST, low) if start is None else start, min(FURTHEST, high) if stop is None else stop
 
 
 def count(detectors: Detectors, num: int = 1, delay: float = 0.0, *, md: dict[str, Any] | None = None) -> Plan:
