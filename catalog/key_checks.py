@@ -22,6 +22,7 @@ from tiled.server.settings import get_settings
 #: s; a key that was revoked opens nothing after it.
 LIFETIME = 1.0
 _MOST = 1000
+_SUBSCRIBER = {"read:metadata", "read:data"}
 
 
 class _Known(NamedTuple):
@@ -85,7 +86,27 @@ def check_keys_once(app: FastAPI) -> None:
     async def access_tags(answer: Any = Depends(ask)) -> Any:
         return answer.access_tags if answer else None
 
+    async def subscriber_scopes(
+        api_key: Any = Depends(authentication.get_api_key_websocket),
+        settings: Any = Depends(get_settings),
+        db_factory: Any = Depends(get_database_session_factory),
+    ) -> Any:
+        """Scopes of a websocket's key, which must be in its header; Tiled looks whether there is one, not what it may.
+
+        Tiled would let anybody in, too, and wait without end for a first message that has a key.
+        """
+        if api_key is None:
+            raise authentication.HTTPException(
+                401, "A subscriber's key goes into the header: Authorization: Apikey KEY"
+            )
+        async with db_factory() as db:
+            found = await authentication.get_scopes_from_api_key(api_key, settings, True, db)
+        if not set(found) >= _SUBSCRIBER:
+            raise authentication.HTTPException(403, f"A subscriber's key needs the scopes {', '.join(_SUBSCRIBER)}.")
+        return found
+
     app.dependency_overrides |= {
+        authentication.get_current_scopes_websocket: subscriber_scopes,
         authentication.get_current_principal: principal,
         authentication.get_current_scopes: scopes,
         authentication.get_current_access_tags: access_tags,

@@ -282,7 +282,7 @@ def _app(configuration: dict[str, Any]) -> Any:
     app.dependency_overrides[get_settings] = lambda: own
     app.add_exception_handler(RuntimeError, _refused)
     check_keys_once(app)
-    app.add_middleware(Gate)
+    app.add_middleware(Gate, streams="streaming_cache" in configuration)
     return app
 
 
