@@ -7,10 +7,12 @@ lasts. A refusal is never kept.
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import time
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
+from weakref import WeakValueDictionary
 
 from fastapi import Depends, FastAPI, Request
 from fastapi.security import SecurityScopes
@@ -35,6 +37,7 @@ class _Known(NamedTuple):
 def check_keys_once(app: FastAPI) -> None:
     """Put the answers that are kept between Tiled's routes and its checks."""
     known: dict[bytes, _Known] = {}
+    asking: WeakValueDictionary[bytes, asyncio.Lock] = WeakValueDictionary()
 
     async def ask(
         api_key: Any = Depends(authentication.get_api_key),
@@ -45,10 +48,15 @@ def check_keys_once(app: FastAPI) -> None:
         if api_key is None:
             return None
         digest = hashlib.sha256(api_key.encode()).digest()
-        answer = known.get(digest)
-        if answer is not None and time.time() < answer.until:
-            return answer
-        known.pop(digest, None)
+        # One asks, and the others wait for its answer: all at once would use up the connections to the database.
+        async with asking.setdefault(digest, asyncio.Lock()):
+            answer = known.get(digest)
+            if answer is not None and time.time() < answer.until:
+                return answer
+            known.pop(digest, None)
+            return await look_up(api_key, digest, settings, db_factory)
+
+    async def look_up(api_key: str, digest: bytes, settings: Any, db_factory: Any) -> _Known | None:
         async with db_factory() as db:
             principal = await authentication.get_current_principal_from_api_key(api_key, True, db, settings)
             if principal is None:
