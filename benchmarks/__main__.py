@@ -8,7 +8,7 @@ from importlib import import_module
 from rich.console import Console
 from rich.table import Table
 
-ROOMS = ("acquisition", "reading", "frames", "ingest", "scale", "analysis", "adaptive", "demo")
+ROOMS = ("acquisition", "reading", "frames", "ingest", "load", "scale", "analysis", "adaptive", "demo")
 
 
 def main() -> None:

@@ -1,11 +1,17 @@
-"""Finding runs among many, against the same among 1000: `LUNCHBOX_BENCH_RUNS=100000 make bench ARGS=scale` for more."""
+"""Finding runs among many, against the same among 1000, on SQLite and PostgreSQL.
+
+`LUNCHBOX_BENCH_RUNS=100000 make bench ARGS=scale` for more; LUNCHBOX_BENCH_POSTGRESQL names the server of databases.
+"""
 
 from __future__ import annotations
 
+import asyncio
 import os
 import random
 import tempfile
+import uuid
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,24 +20,55 @@ from benchmarks.table import Row, seconds
 
 FEW = 1000
 MANY = int(os.environ.pop("LUNCHBOX_BENCH_RUNS", "10000"))
+POSTGRESQL = os.environ.pop("LUNCHBOX_BENCH_POSTGRESQL", "postgresql://root@127.0.0.1:5432")
 
 
 def rows() -> Iterator[Row]:
-    """Fill two catalogues by the bulk path, and look things up; a minute for each 10 000 runs."""
-    with tempfile.TemporaryDirectory() as folder:
-        few = _measured(Path(folder) / "few", FEW)
-        many = _measured(Path(folder) / "many", MANY)
+    """Fill four catalogues by the bulk path, and look things up; two minutes for each 10 000 runs."""
+    for name, databases in (("SQLite", _sqlite), ("PostgreSQL", _postgresql)):
+        found = []
+        for count in (FEW, MANY):
+            with tempfile.TemporaryDirectory() as folder, databases() as uris:
+                found.append(_measured(Path(folder), count, uris))
+        few, many = found
         for what, took in many.items():
-            yield Row(f"{what}, {MANY} runs", "ms", took * 1e3, f"{FEW} runs", few[what] * 1e3)
+            yield Row(f"{name}, {MANY} runs: {what}", "ms", took * 1e3, f"{FEW} runs", few[what] * 1e3)
 
 
-def _measured(data_root: Path, count: int) -> dict[str, float]:
+@contextmanager
+def _sqlite() -> Iterator[dict[str, str]]:
+    yield {}
+
+
+@contextmanager
+def _postgresql() -> Iterator[dict[str, str]]:
+    """New databases, as the configuration names them; dropped afterwards."""
+    names = {f"{what}_uri": f"lunchbox_bench_{what}_{uuid.uuid4().hex[:12]}" for what in ("catalog", "tables", "keys")}
+    asyncio.run(_execute([f"CREATE DATABASE {name}" for name in names.values()]))
+    try:
+        yield {setting: f"{POSTGRESQL}/{name}" for setting, name in names.items()}
+    finally:
+        asyncio.run(_execute([f"DROP DATABASE {name} WITH (FORCE)" for name in names.values()]))
+
+
+async def _execute(statements: list[str]) -> None:
+    import asyncpg
+
+    connection = await asyncpg.connect(f"{POSTGRESQL}/postgres")
+    try:
+        for statement in statements:
+            await connection.execute(statement)
+    finally:
+        await connection.close()
+
+
+def _measured(data_root: Path, count: int, uris: dict[str, str]) -> dict[str, float]:
     from catalog import open_catalog
     from catalog.embedded import close_embedded
     from catalog.rebuild import rebuild
     from config import load_settings
 
-    settings = load_settings(data_root=data_root, server={"port": 0})
+    settings = load_settings(data_root=data_root, server={"port": 0, **uris})
     uids = write_journals(data_root, count, points=1)
     rebuild(settings)
     catalog = open_catalog(settings=settings)

@@ -20,7 +20,7 @@ class Row:
     @property
     def ratio(self) -> float | None:
         """Ours over theirs; below 1 is better where the unit is a time."""
-        return None if self.theirs is None else self.ours / self.theirs
+        return self.ours / self.theirs if self.theirs else None
 
 
 def seconds(function: Callable[[], object], *, repeat: int = 3, before: Callable[[], object] = lambda: None) -> float:

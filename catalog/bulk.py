@@ -80,11 +80,14 @@ class BulkWriter:
         self._runner.close()
         release_storage(self._tables)
 
-    def uids(self) -> set[str]:
-        """Runs that are in the catalogue, whole or in part."""
+    def states(self) -> dict[str, str | None]:
+        """Exit status of each run that is in the catalogue; None if it is there in part."""
         containers = select(orm.Node.id).where(orm.Node.parent == _ROOT, orm.Node.key == PROCESSED)
-        query = select(orm.Node.key).where(orm.Node.parent.in_([_ROOT, containers.scalar_subquery()]))
-        return set(self._run(lambda connection: connection.execute(query).scalars().all())) - {PROCESSED}
+        state = orm.Node.metadata_[("stop", "exit_status")].as_string()
+        query = select(orm.Node.key, state).where(orm.Node.parent.in_([_ROOT, containers.scalar_subquery()]))
+        found = dict(self._run(lambda connection: connection.execute(query).tuples().all()))
+        found.pop(PROCESSED, None)
+        return found
 
     def write(self, runs: Sequence[PlannedNode]) -> None:
         """Put `runs` into the catalogue, in this order; all of them or, after an error, none."""

@@ -277,6 +277,9 @@ def _connect(uri: str, settings: Any, api_key: str | None, *, is_own: bool) -> R
     if status != httpx.codes.OK:
         raise CatalogUnavailable(f"{uri} is no Tiled server: HTTP {status}. Start one with: lunchbox serve")
     catalog = from_uri(uri, structure_clients=structure_clients(settings, is_own=is_own), api_key=key)
+    if key is not None:
+        # To subscribe, Tiled's client would make another key, where somebody could log in; a reader may not.
+        catalog.context.server_info.authentication.providers.clear()
     # A catalogue that is dropped unclosed leaves no socket behind.
     weakref.finalize(catalog.context, catalog.context.http_client.close)
     if not isinstance(catalog, RunCatalog):

@@ -7,7 +7,7 @@ event names, or one frame is named by two.
 
 from __future__ import annotations
 
-import copy
+import json
 from typing import Any, ClassVar
 
 from bluesky_tiled_plugins.writing.consolidators import CONSOLIDATOR_REGISTRY, ConsolidatorBase
@@ -19,14 +19,27 @@ from catalog.layout import MIMETYPE
 _NOT_FOR_HANDLER = {"spec", "_resource_spec"}
 
 
+class _Datums(dict[str, Any]):
+    """Datums of a run by their id: small, as a run may have very many, and kept, as an event may name any again."""
+
+    def __setitem__(self, datum_id: str, datum: dict[str, Any]) -> None:
+        super().__setitem__(datum_id, json.dumps(datum))
+
+    def pop(self, datum_id: str, default: Any = None) -> Any:
+        """The datum, which stays: RunNormalizer would forget it at its first event."""
+        return json.loads(self[datum_id]) if datum_id in self else default
+
+
 class FrameNormalizer(RunNormalizer):
     """RunNormalizer whose stream datums name the frame and the event that a datum is about."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._datum_cache = _Datums()
 
     def _convert_datum_to_stream_datum(
         self, datum_doc: Any, data_key: str, desc_uid: str, seq_num: int
     ) -> tuple[Any, Any]:
-        # A frame may be read twice; the base forgets a datum at its first event.
-        self._datum_cache[datum_doc["datum_id"]] = copy.deepcopy(datum_doc)
         frame = datum_doc["datum_kwargs"].get("frame")
         resource, stream_datum = super()._convert_datum_to_stream_datum(datum_doc, data_key, desc_uid, seq_num)
         if frame is not None:

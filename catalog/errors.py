@@ -26,8 +26,7 @@
     |-- JournalError           (ValueError)    catalog: a line of a journal is not a document
     |-- BadDocument            (ValueError)    catalog: a document that cannot be part of its run
     |-- IngestBusy             (RuntimeError)  catalog: another process ingests
-    |-- RebuildBusy            (RuntimeError)  catalog: another process rebuilds the catalogue
-    |-- NotRebuilt             (RuntimeError)  catalog: it is in databases elsewhere: name new ones
+    |-- RebuildBusy            (RuntimeError)  catalog: another process rebuilds or fills the catalogue
     |-- BulkRefused            (RuntimeError)  catalog: not the Tiled whose tables are known; a server does it
     |-- Unplannable            (NotImplementedError)  catalog: a run that only a server can take in
     |-- PortTaken              (OSError)       catalog: the server's address is used by another program

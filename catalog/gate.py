@@ -1,4 +1,4 @@
-"""What is turned away before Tiled sees it: routes that it does not guard, and bodies without end."""
+"""What is turned away before Tiled sees it: routes that it does not guard, endless bodies, subscribers to nothing."""
 
 from __future__ import annotations
 
@@ -27,18 +27,20 @@ class _TooLarge(Exception):
 class Gate:
     """ASGI middleware: 404 for what is not served, 413 for a body that is too large."""
 
-    def __init__(self, app: Any) -> None:
+    def __init__(self, app: Any, *, streams: bool) -> None:
         self._app = app
+        self._streams = streams  # without a place for them, Tiled fails at the first subscriber
 
     async def __call__(self, scope: _Message, receive: _Receive, send: _Send) -> None:
         if scope["type"] not in {"http", "websocket"}:
             return await self._app(scope, receive, send)
-        if scope["path"].startswith(CLOSED):
-            if scope["type"] == "websocket":
-                return await send({"type": "websocket.close", "code": 1008})
-            return await JSONResponse({"detail": "LunchBox does not serve this."}, 404)(scope, receive, send)
+        is_closed = scope["path"].startswith(CLOSED)
         if scope["type"] == "websocket":
+            if is_closed or not self._streams:
+                return await send({"type": "websocket.close", "code": 1008})
             return await self._app(scope, receive, send)
+        if is_closed:
+            return await JSONResponse({"detail": "LunchBox does not serve this."}, 404)(scope, receive, send)
         too_large = JSONResponse({"detail": f"A request has at most {MAX_BODY_BYTES} bytes; send less at once."}, 413)
         length = next((value for name, value in scope["headers"] if name == b"content-length"), b"0")
         if not length.isdigit() or int(length) > MAX_BODY_BYTES:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 #: Parts of a node's metadata, in each dialect. What is indexed and what is asked for must be the same words.
@@ -18,6 +17,17 @@ _SCAN_ID = {
 _IS_RUN = {
     "sqlite": "json_extract(metadata, '$.start.uid') IS NOT NULL",
     "postgresql": "(metadata -> 'start' -> 'uid') IS NOT NULL",
+}
+#: Tables that have an index, and all tables.
+_TABLES = {
+    "sqlite": (
+        "SELECT tbl_name FROM sqlite_master WHERE type = 'index'",
+        "SELECT name FROM sqlite_master WHERE type = 'table'",
+    ),
+    "postgresql": (
+        "SELECT tablename::text FROM pg_indexes WHERE schemaname = current_schema()",
+        "SELECT tablename::text FROM pg_tables WHERE schemaname = current_schema()",
+    ),
 }
 _WANTED = {"sqlite": ":scan_id", "postgresql": "to_jsonb(CAST(:scan_id AS bigint))"}
 
@@ -57,29 +67,36 @@ def states_of_runs(dialect: str) -> str:
     return f"SELECT id, key, {state} FROM nodes WHERE {condition} ORDER BY id LIMIT :limit"
 
 
-def index_tables(database: Path) -> None:
+def index_tables(uri: str) -> None:
     """Index the tables of event rows.
 
-    Tiled gives an index to the first table only: in SQLite, its name, the same for every table, is unique to a
-    database. Without one, the rows of one run are found by looking at the rows of all runs.
+    Tiled gives an index to the first table only: its name, the same for every table, is unique to a database. Without
+    one, the rows of one run are found by looking at the rows of all runs.
     """
-    with tables_connection(database) as cursor:
-        cursor.execute("SELECT tbl_name FROM sqlite_master WHERE type = 'index'")
+    of_indexes, of_all = _TABLES[uri.partition(":")[0]]
+    with tables_connection(uri) as cursor:
+        cursor.execute(of_indexes)
         indexed = {name for (name,) in cursor.fetchall()}
-        cursor.execute("SELECT name FROM sqlite_master WHERE type = 'table' AND name LIKE 'table\\_%' ESCAPE '\\'")
-        for table in sorted({name for (name,) in cursor.fetchall()} - indexed):
+        cursor.execute(of_all)
+        for table in sorted({name for (name,) in cursor.fetchall() if name.startswith("table_")} - indexed):
             cursor.execute(f'CREATE INDEX IF NOT EXISTS "{table}_data_set" ON "{table}" (_dataset_id, _partition_id)')
 
 
 @contextlib.contextmanager
-def tables_connection(database: Path) -> Iterator[Any]:
-    """A cursor on the SQLite database of event rows, by the library that Tiled has it open with.
+def tables_connection(uri: str) -> Iterator[Any]:
+    """A cursor on the database of event rows, by the library that Tiled has it open with.
 
     Each copy of SQLite in a process drops, when it closes a file, the locks that the other has on it; the database
     would be damaged under a server of the same process. Python's own `sqlite3` is another copy.
     """
-    from adbc_driver_sqlite import dbapi
+    if uri.startswith("postgresql:"):
+        from adbc_driver_postgresql import dbapi as postgresql
 
-    with dbapi.connect(str(database), autocommit=True) as connection, connection.cursor() as cursor:
+        with postgresql.connect(uri, autocommit=True) as connection, connection.cursor() as cursor:
+            yield cursor
+        return
+    from adbc_driver_sqlite import dbapi as sqlite
+
+    with sqlite.connect(uri.removeprefix("sqlite:///"), autocommit=True) as connection, connection.cursor() as cursor:
         cursor.execute("PRAGMA busy_timeout = 10000")
         yield cursor

@@ -7,10 +7,12 @@ lasts. A refusal is never kept.
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import time
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
+from weakref import WeakValueDictionary
 
 from fastapi import Depends, FastAPI, Request
 from fastapi.security import SecurityScopes
@@ -22,6 +24,7 @@ from tiled.server.settings import get_settings
 #: s; a key that was revoked opens nothing after it.
 LIFETIME = 1.0
 _MOST = 1000
+_SUBSCRIBER = {"read:metadata", "read:data"}
 
 
 class _Known(NamedTuple):
@@ -34,6 +37,7 @@ class _Known(NamedTuple):
 def check_keys_once(app: FastAPI) -> None:
     """Put the answers that are kept between Tiled's routes and its checks."""
     known: dict[bytes, _Known] = {}
+    asking: WeakValueDictionary[bytes, asyncio.Lock] = WeakValueDictionary()
 
     async def ask(
         api_key: Any = Depends(authentication.get_api_key),
@@ -44,10 +48,15 @@ def check_keys_once(app: FastAPI) -> None:
         if api_key is None:
             return None
         digest = hashlib.sha256(api_key.encode()).digest()
-        answer = known.get(digest)
-        if answer is not None and time.time() < answer.until:
-            return answer
-        known.pop(digest, None)
+        # One asks, and the others wait for its answer: all at once would use up the connections to the database.
+        async with asking.setdefault(digest, asyncio.Lock()):
+            answer = known.get(digest)
+            if answer is not None and time.time() < answer.until:
+                return answer
+            known.pop(digest, None)
+            return await look_up(api_key, digest, settings, db_factory)
+
+    async def look_up(api_key: str, digest: bytes, settings: Any, db_factory: Any) -> _Known | None:
         async with db_factory() as db:
             principal = await authentication.get_current_principal_from_api_key(api_key, True, db, settings)
             if principal is None:
@@ -85,7 +94,27 @@ def check_keys_once(app: FastAPI) -> None:
     async def access_tags(answer: Any = Depends(ask)) -> Any:
         return answer.access_tags if answer else None
 
+    async def subscriber_scopes(
+        api_key: Any = Depends(authentication.get_api_key_websocket),
+        settings: Any = Depends(get_settings),
+        db_factory: Any = Depends(get_database_session_factory),
+    ) -> Any:
+        """Scopes of a websocket's key, which must be in its header; Tiled looks whether there is one, not what it may.
+
+        Tiled would let anybody in, too, and wait without end for a first message that has a key.
+        """
+        if api_key is None:
+            raise authentication.HTTPException(
+                401, "A subscriber's key goes into the header: Authorization: Apikey KEY"
+            )
+        async with db_factory() as db:
+            found = await authentication.get_scopes_from_api_key(api_key, settings, True, db)
+        if not set(found) >= _SUBSCRIBER:
+            raise authentication.HTTPException(403, f"A subscriber's key needs the scopes {', '.join(_SUBSCRIBER)}.")
+        return found
+
     app.dependency_overrides |= {
+        authentication.get_current_scopes_websocket: subscriber_scopes,
         authentication.get_current_principal: principal,
         authentication.get_current_scopes: scopes,
         authentication.get_current_access_tags: access_tags,

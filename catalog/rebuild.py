@@ -1,5 +1,7 @@
 """The catalogue made again from journals and frames, beside the one that is read until it is complete.
 
+One in PostgreSQL is filled where it is: runs that it has stay. In new, empty databases that is all of it.
+
 Runs are planned by TiledWriter's code in several processes and put into the database by `catalog.bulk`; what that
 cannot take in, or all of them if it refuses, is taken in by a server, as ever.
 """
@@ -10,22 +12,21 @@ import contextlib
 import fcntl
 import logging
 import os
-import sqlite3
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, Future, ProcessPoolExecutor
 from dataclasses import dataclass
 from multiprocessing import get_context
-from pathlib import Path
 from typing import Any
 
 from catalog.errors import LunchBoxError
 from catalog.generations import begin_next, make_current, remove_unused
 from catalog.indexes import index_tables, tables_connection
-from catalog.ingest import Ingester
+from catalog.ingest import IngestBusy, Ingester, ingest_lock
 from catalog.journal_files import JournalEntry, list_journals, read_journal
 from catalog.journal_lines import JournalError
+from catalog.keys import without_password
 from catalog.quarantine import Quarantine
 from catalog.recovery import is_over
 from catalog.store import CatalogStore
@@ -33,17 +34,12 @@ from catalog.validation import BadDocument
 
 logger = logging.getLogger(__name__)
 
-_LAST_STATEMENTS = ("ANALYZE", "PRAGMA wal_checkpoint(TRUNCATE)")
 _CHUNK = 50  # runs that are planned, and written, at once
 _WORTH_A_PROCESS = 200  # runs; below, a process takes longer to start than to help
 
 
-class NotRebuilt(LunchBoxError, RuntimeError):
-    """The catalogue is not in the data root: it is built again by naming new databases."""
-
-
 class RebuildBusy(LunchBoxError, RuntimeError):
-    """Another process rebuilds this catalogue."""
+    """Another process rebuilds this catalogue, or ingests into the database that is to be filled."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +52,7 @@ class Rebuilt:
     in_progress: int
     quarantined: int
     seconds: float
-    catalogue: Path
+    catalogue: str
     still_read: tuple[str, ...]
 
     @property
@@ -73,7 +69,8 @@ def rebuild(
 ) -> Rebuilt:
     """Make the catalogue of `settings.data_root` again; it takes the place of the old one when it is complete.
 
-    Interrupted, it goes on where it was. Runs in progress are left to whoever ingests.
+    Interrupted, it goes on where it was. Runs in progress are left to whoever ingests. If its database is PostgreSQL
+    (`server.catalog_uri`), runs that are there stay, and those that are not are put in.
 
     Parameters
     ----------
@@ -84,29 +81,20 @@ def rebuild(
 
     Raises
     ------
-    NotRebuilt
-        The catalogue is in PostgreSQL.
     RebuildBusy
         Another process is at it.
     """
     store = CatalogStore.of(settings)
-    if store.databases.keys() & {"catalog", "tables"}:
-        raise NotRebuilt(
-            "the catalogue is in databases elsewhere (server.catalog_uri, server.tables_uri). Name new, empty ones and "
-            "start `lunchbox serve`: it takes in every journal, while the old ones stay as they are."
-        )
     store.directory.mkdir(parents=True, exist_ok=True)
     with _rebuild_lock(store):
         began = time.monotonic()
-        new = begin_next(store)
-        new.create()
-        work = _Rebuild(settings, new, progress=progress)
-        with contextlib.closing(work):
-            if bulk:
-                work.by_bulk(processes)
-            work.by_server()
-        _finish(new)
-        make_current(new)
+        with _to_be_filled(store) as new:
+            work = _Rebuild(settings, new, progress=progress)
+            with contextlib.closing(work):
+                if bulk:
+                    work.by_bulk(processes)
+                work.by_server()
+            _finish(new)
         return Rebuilt(
             runs=len(work.done),
             by_server=work.num_by_server,
@@ -114,7 +102,7 @@ def rebuild(
             in_progress=work.in_progress,
             quarantined=work.quarantined,
             seconds=time.monotonic() - began,
-            catalogue=new.database,
+            catalogue=without_password(uri) if (uri := new.databases.get("catalog")) else str(new.database),
             still_read=tuple(remove_unused(store)),
         )
 
@@ -143,11 +131,7 @@ class _Rebuild:
             # All that depends on the version of Tiled is in there.
             from catalog.bulk import BulkRefused, BulkWriter
 
-            writer = BulkWriter(
-                catalog=f"sqlite:///{self._new.database}",
-                tables=f"sqlite:///{self._new.tables}",
-                arrays=self._new.arrays,
-            )
+            writer = BulkWriter(catalog=self._new.catalog_uri, tables=self._new.tables_uri, arrays=self._new.arrays)
         except (ImportError, AttributeError) as error:
             logger.warning("the catalogue is rebuilt by a server, which takes longer: %s", error)
             return
@@ -164,10 +148,12 @@ class _Rebuild:
                 self._take_in(entry)
 
     def _write(self, writer: Any, processes: int | None) -> None:
-        self.done = writer.uids() & {entry.uid for entry in self._entries}
+        states = writer.states()
+        self.done = {entry.uid for entry in self._entries if states.get(entry.uid) is not None}
         self.there_before = len(self.done)
         self._looked_at |= self.done
-        ready = (entry for entry in self._entries if entry.uid not in self.done and self._is_finished(entry))
+        # What is there in part is left to a server, which deletes it first.
+        ready = (entry for entry in self._entries if entry.uid not in states and self._is_finished(entry))
         count = len(self._entries) - self.there_before
         processes = (os.cpu_count() or 1) if processes is None else processes
         with _executor(processes if count >= _WORTH_A_PROCESS else 0) as executor:
@@ -203,6 +189,10 @@ class _Rebuild:
 
     def _take_in(self, entry: JournalEntry) -> None:
         ingester = self._ingester or self._start_server()
+        if ingester.holds(entry.uid):
+            self.there_before += 1
+            self._is_in(entry)
+            return
         ingester.take_in(entry.path, entry.uid)
         if self._quarantine.holds(entry.path):
             self.quarantined += 1
@@ -249,13 +239,12 @@ class _Rebuild:
 
 def _finish(new: CatalogStore) -> None:
     """Tell the planner of queries what is in the tables, and leave nothing in the write-ahead logs."""
-    index_tables(new.tables)
-    with tables_connection(new.tables) as cursor:
-        for statement in _LAST_STATEMENTS:
-            cursor.execute(statement)
-    with contextlib.closing(sqlite3.connect(new.database, timeout=10, isolation_level=None)) as connection:
-        for statement in _LAST_STATEMENTS:
-            connection.execute(statement)
+    index_tables(new.tables_uri)
+    for uri in (new.tables_uri, new.catalog_uri):
+        with tables_connection(uri) as cursor:
+            cursor.execute("ANALYZE")
+            if uri.startswith("sqlite:"):
+                cursor.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
 
 def _planned(
@@ -307,6 +296,26 @@ def _executor(processes: int) -> Iterator[Executor | None]:
     # Not forked: this process may have threads.
     with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as executor:
         yield executor
+
+
+@contextlib.contextmanager
+def _to_be_filled(store: CatalogStore) -> Iterator[CatalogStore]:
+    """The next generation, which is current when it is complete; or the catalogue in PostgreSQL, if nobody fills it."""
+    if "catalog" not in store.databases:
+        new = begin_next(store)
+        new.create()
+        yield new
+        make_current(new)
+        return
+    store.create()
+    try:
+        with ingest_lock(store):
+            yield store.pinned()
+    except IngestBusy as error:
+        raise RebuildBusy(
+            f"a server ingests into {without_password(store.catalog_uri)}, and needs no help: it takes in every "
+            f"journal. To have it done faster, stop `lunchbox serve` first."
+        ) from error
 
 
 @contextlib.contextmanager

@@ -8,16 +8,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
 import time
-import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from catalog.disk import cannot_write, fsync_folder
+from catalog.disk import fsync_folder, written_whole
 from catalog.errors import LunchBoxError
 from catalog.handlers import handler_for
 from catalog.journal_files import list_journals, read_journal
@@ -139,20 +137,10 @@ def _resources(data_root: Path) -> Iterator[tuple[Path, dict[str, Any]]]:
 
 def _copy(source: Path, target: Path) -> None:
     """A copy that is there whole or not at all, and is what the source is."""
-    temporary = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}")
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
+    with written_whole(target) as temporary:
         shutil.copy2(source, temporary)
-        with temporary.open("rb") as file:
-            os.fsync(file.fileno())
         if _digest(source) != _digest(temporary):
             raise CannotRelocate(f"the copy of {source} differs from it: is the disk of {target.parent} failing?")
-        temporary.replace(target)
-        fsync_folder(target.parent)
-    except OSError as error:
-        raise cannot_write(target, error) from error
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _digest(path: Path) -> bytes:

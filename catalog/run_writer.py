@@ -5,11 +5,22 @@ from __future__ import annotations
 from typing import Any
 
 from bluesky_tiled_plugins import TiledWriter
+from event_model import Filler
 
 from catalog.consolidator import FrameNormalizer, spec_to_mimetype
 
 # Never reached: what has come is written by `flush`, and by the stop document.
 _BATCH = 1_000_000
+
+
+class _NoFiller(Filler):
+    """Fills nothing and keeps nothing: RunRouter's own would keep every datum of a run, which may be very long."""
+
+    def datum_page(self, doc: Any) -> Any:
+        return doc
+
+    def event_page(self, doc: Any) -> Any:
+        return doc
 
 
 class RunWriter:
@@ -37,6 +48,7 @@ class RunWriter:
             batch_size=_BATCH,
             max_array_size=0,
         )
+        self._writer._run_router.filler_class = _NoFiller
 
     def __call__(self, name: str, doc: dict[str, Any]) -> None:
         self._writer(name, doc)

@@ -285,7 +285,7 @@ def _app(configuration: dict[str, Any]) -> Any:
     app.add_exception_handler(RuntimeError, _refused)
     check_keys_once(app)
     read_signatures_once()
-    app.add_middleware(Gate)
+    app.add_middleware(Gate, streams="streaming_cache" in configuration)
     return app
 
 

@@ -7,6 +7,7 @@
         tables.db       rows of events (SQLite)
         arrays/         arrays of events that are too large for a table (Zarr)
         ingest.lock     held by the one process that ingests
+        arrays-1a2b3c4d, arrays-1a2b3c4d.lock   the last two, of a catalogue whose database is in PostgreSQL
         index-1/        the same four, as `lunchbox rebuild` made them; a number more each time
         current         which of them is read, if not the first
         api_key         mode 0600
@@ -122,7 +123,8 @@ class CatalogStore:
 
     @property
     def ingest_lock(self) -> Path:
-        return self.index / "ingest.lock"
+        # One for each index: who fills another one is not waited for.
+        return self.arrays.with_suffix(".lock") if "catalog" in self.databases else self.index / "ingest.lock"
 
     @property
     def quarantine(self) -> Path:
@@ -145,8 +147,8 @@ class CatalogStore:
                     self.keys.create(self.api_key())
                 if "catalog" not in self.databases:
                     _use_write_ahead_log(self.database)
-                if "tables" not in self.databases:
-                    _prepare_tables(self.tables)
+                with _named(self.databases.get("tables"), "tables_uri"):
+                    _prepare_tables(self.tables_uri)
                 if "keys" not in self.databases:
                     _use_write_ahead_log(self.data_root / "keys.db")
         except DataRootError:
@@ -255,14 +257,15 @@ def _use_write_ahead_log(path: Path) -> None:
     _check_mode(path, mode)
 
 
-def _prepare_tables(path: Path) -> None:
-    with tables_connection(path) as cursor:
-        cursor.execute("PRAGMA journal_mode=WAL")
-        (mode,) = cursor.fetchone()
-    _check_mode(path, mode)
-    index_tables(path)
+def _prepare_tables(uri: str) -> None:
+    if uri.startswith("sqlite:"):
+        with tables_connection(uri) as cursor:
+            cursor.execute("PRAGMA journal_mode=WAL")
+            (mode,) = cursor.fetchone()
+        _check_mode(uri, mode)
+    index_tables(uri)
 
 
-def _check_mode(path: Path, mode: str) -> None:
+def _check_mode(path: object, mode: str) -> None:
     if mode != "wal":
         raise DataRootError(f"{path} cannot use SQLite's write-ahead log ({mode}); is it on a network drive?")

@@ -7,14 +7,13 @@ import json
 import os
 import re
 import stat
-import uuid
 import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import IO, Any
 
-from catalog.disk import cannot_write, fsync_folder
+from catalog.disk import fsync_folder, written_whole
 from catalog.errors import LunchBoxError
 from catalog.journal_files import file_name
 from catalog.journal_lines import decode
@@ -231,18 +230,6 @@ def _is_there(bag: _Bag, member: str, place: Path) -> bool:
 
 def _put(bag: _Bag, member: str, place: Path) -> None:
     """Write a member, whole or not at all."""
-    # A hidden name: who lists journals does not see it before it is whole.
-    temporary = place.with_name(f".{place.name}.{uuid.uuid4().hex[:8]}")
-    try:
-        place.parent.mkdir(parents=True, exist_ok=True)
-        with bag.open(member) as source, temporary.open("xb") as target:
-            while block := source.read(BLOCK):
-                target.write(block)
-            target.flush()
-            os.fsync(target.fileno())
-        temporary.replace(place)
-        fsync_folder(place.parent)
-    except OSError as error:
-        raise cannot_write(place, error) from error
-    finally:
-        temporary.unlink(missing_ok=True)
+    with written_whole(place) as temporary, bag.open(member) as source, temporary.open("xb") as target:
+        while block := source.read(BLOCK):
+            target.write(block)

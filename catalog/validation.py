@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from typing import Any
 
 from jsonschema import ValidationError  # type: ignore[import-untyped]
@@ -26,10 +28,10 @@ class RunValidator:
         self._run: str | None = None
         #: Whether the run's stop document was accepted.
         self.stopped = False
-        self._seen: dict[str, dict[str, Any]] = {}
+        # Of a document only a digest: a run may have very many.
+        self._seen: dict[str, bytes] = {}
         self._descriptors: dict[str, dict[str, Any]] = {}
         self._resources: set[str] = set()
-        self._datums: set[str] = set()
         self._seq_nums: dict[str, int] = {}
 
     def accepts(self, name: str, doc: dict[str, Any]) -> bool:
@@ -38,8 +40,9 @@ class RunValidator:
         except ValidationError as error:
             raise BadDocument(f"{name} {_identity(doc)}: {error.message}.") from error
         identity = f"{name} {_identity(doc)}"
+        digest = hashlib.blake2b(json.dumps(doc, sort_keys=True).encode(), digest_size=16).digest()
         if identity in self._seen:
-            if self._seen[identity] == doc:
+            if self._seen[identity] == digest:
                 return False
             raise BadDocument(f"{identity} comes twice, with different contents.")
         if (self._run is None) != (name == "start"):
@@ -47,7 +50,7 @@ class RunValidator:
         if self.stopped:
             raise BadDocument(f"{identity} comes after the run's stop.")
         getattr(self, f"_{name}", self._any)(doc, identity)
-        self._seen[identity] = doc
+        self._seen[identity] = digest
         return True
 
     def _any(self, doc: dict[str, Any], identity: str) -> None:
@@ -76,7 +79,6 @@ class RunValidator:
     def _datum(self, doc: dict[str, Any], identity: str) -> None:
         if doc["resource"] not in self._resources:
             raise BadDocument(f"{identity} is about resource {doc['resource']}, which was not announced.")
-        self._datums.add(doc["datum_id"])
 
     def _event(self, doc: dict[str, Any], identity: str) -> None:
         descriptor = self._descriptors.get(doc["descriptor"])
@@ -88,7 +90,7 @@ class RunValidator:
             raise BadDocument(f"{identity}: its data and its descriptor differ in {', '.join(wrong)}.")
         for key, value in doc["data"].items():
             if "external" in keys[key] and not doc.get("filled", {}).get(key, False):
-                if value not in self._datums:
+                if f"datum {value}" not in self._seen:
                     raise BadDocument(f"{identity}: {key!r} names datum {value!r}, which was not announced.")
             elif keys[key]["dtype"] in {"number", "integer"} and isinstance(value, str | list | dict):
                 raise BadDocument(f"{identity}: {key!r} is {value!r}, its descriptor says {keys[key]['dtype']}.")

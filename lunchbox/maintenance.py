@@ -25,7 +25,8 @@ def rebuild(
 ) -> None:
     """Make the catalogue again, from journals and frames.
 
-    The old one is read until the new one is complete. After an interruption it goes on where it was.
+    The old one is read until the new one is complete. After an interruption it goes on where it was. A catalogue in
+    PostgreSQL is filled: runs that it has stay, those that it lacks are put in.
     """
     from catalog.rebuild import rebuild as rebuild_catalogue
 
@@ -37,7 +38,7 @@ def rebuild(
     typer.echo(f"catalogue   {done.catalogue}")
     typer.echo(f"in it       {_runs(done.runs)}, {done.seconds:.1f} s, {done.runs_per_second:.0f} runs/s")
     if done.there_before:
-        typer.echo(f"            {done.there_before} of them were there from an attempt that was interrupted")
+        typer.echo(f"            {done.there_before} of them were there before, and stay as they are")
     if done.in_progress:
         typer.echo(f"not yet     {_runs(done.in_progress)} in progress")
     if done.quarantined:

@@ -151,7 +151,7 @@ def source(connection: sqlite3.Connection, store: CatalogStore, row: dict[str, A
 
 
 def table_rows(store: CatalogStore, table: str, number: int) -> list[tuple[Any, ...]]:
-    with tables_connection(store.tables) as cursor:
+    with tables_connection(store.tables_uri) as cursor:
         cursor.execute(f'SELECT * FROM "{table}" WHERE _dataset_id = {number} ORDER BY rowid')
         (at,) = [i for i, column in enumerate(cursor.description) if column[0] == "_dataset_id"]
         return [tuple(value for i, value in enumerate(row) if i != at) for row in cursor.fetchall()]

@@ -415,7 +415,7 @@ def test_a_run_that_is_recorded_is_readable_soon(served: Any) -> None:
 def test_tables_and_nodes_use_the_write_ahead_log(served: Any) -> None:
     with contextlib.closing(sqlite3.connect(served.server.store.database)) as connection:
         assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
-    with tables_connection(served.server.store.tables) as cursor:
+    with tables_connection(served.server.store.tables_uri) as cursor:
         cursor.execute("PRAGMA journal_mode")
         assert cursor.fetchone() == ("wal",)
 

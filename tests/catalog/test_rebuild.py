@@ -21,7 +21,7 @@ from catalog.embedded import close_embedded
 from catalog.journal import Journal
 from catalog.layout import FRAMES_DIR, JOURNAL_DIR
 from catalog.quarantine import Quarantine
-from catalog.rebuild import NotRebuilt, RebuildBusy, _rebuild_lock, rebuild
+from catalog.rebuild import RebuildBusy, _rebuild_lock, rebuild
 from catalog.server import Server
 from catalog.store import CatalogStore
 
@@ -115,14 +115,6 @@ def test_one_at_a_time(data_root: Path) -> None:
     store.directory.mkdir(parents=True)
     with _rebuild_lock(store), pytest.raises(RebuildBusy, match="wait for it"):
         rebuild(make_settings(data_root))
-
-
-def test_catalogue_elsewhere_is_not_touched(data_root: Path) -> None:
-    settings = make_settings(data_root, catalog_uri="postgresql://somebody:secret@127.0.0.1:1/lunchbox")
-    with pytest.raises(NotRebuilt, match="new, empty ones") as caught:
-        rebuild(settings)
-    assert "secret" not in str(caught.value)
-    assert not (data_root / "catalog").exists()
 
 
 REBUILD = """

@@ -106,6 +106,73 @@ def test_one_ingests_and_both_show_it(bench: Any) -> None:
         catalog.close()
 
 
+class Subscriber:
+    """What Tiled's stream tells of a catalogue: its new runs, and all that is in them, as each comes."""
+
+    def __init__(self, catalog: Any) -> None:
+        self.children: list[str] = []
+        self.metadata: dict[str, Any] = {}
+        self.frames: list[np.ndarray] = []
+        self.rows: list[Any] = []
+        self._subscriptions: list[Any] = []
+        self._follow(catalog, start=None)
+
+    def close(self) -> None:
+        for subscription in reversed(self._subscriptions):
+            subscription.disconnect()
+
+    def _follow(self, node: Any, *, start: int | None) -> None:
+        subscription = node.subscribe()
+        self._subscriptions.append(subscription)
+        if node.structure_family == "container":
+            subscription.child_created.add_callback(self._on_child)
+            subscription.child_metadata_updated.add_callback(self._on_metadata)
+        elif node.structure_family == "table":
+            subscription.new_data.add_callback(self._on_rows)
+        elif node.path_parts[-1] == "lunchbox_image":
+            subscription.new_data.add_callback(self._on_frames)
+        subscription.start_in_thread(start=start)
+
+    def _on_child(self, update: Any) -> None:
+        self.children.append(update.key)
+        self._follow(update.child(), start=0)
+
+    def _on_metadata(self, update: Any) -> None:
+        self.metadata[update.key] = update.metadata
+
+    def _on_rows(self, update: Any) -> None:
+        self.rows.extend(update.data()["lunchbox_servo"].tolist())
+
+    def _on_frames(self, update: Any) -> None:
+        self.frames.extend(update.data())
+
+
+# Tiled opens its websocket in a way that the library deprecates.
+@pytest.mark.filterwarnings("ignore:connect.. must be used:DeprecationWarning")
+def test_who_subscribes_to_either_is_told_of_a_live_run_as_it_comes(bench: Any) -> None:
+    # A reader's key: nobody but its holder makes it, and it makes no other.
+    key = bench.command.json("keys", "create", "Subscriber")["key"]
+    catalogs = [open_catalog(uri, settings=bench.settings, api_key=key) for uri in bench.servers]
+    subscribers = [Subscriber(catalog) for catalog in catalogs]
+    with Journal(bench.data_root / JOURNAL_DIR, fsync=False) as journal:
+        run = Run(journal, bench.data_root / FRAMES_DIR, seed=50)
+        run.begin()
+        for points in (1, 2, 3):
+            run.point()
+            for subscriber in subscribers:
+                wait_for(lambda subscriber=subscriber, points=points: len(subscriber.frames) >= points)
+        run.end()
+    for subscriber in subscribers:
+        wait_for(lambda subscriber=subscriber: "stop" in subscriber.metadata.get(run.uid, {}))
+        np.testing.assert_array_equal(subscriber.frames, [frame(50, index) for index in range(3)])
+        assert subscriber.rows == [0, 1, 2]
+        assert subscriber.children[:2] == [run.uid, "primary"]
+        assert subscriber.metadata[run.uid]["stop"]["exit_status"] == "success"
+        subscriber.close()
+    for catalog in catalogs:
+        catalog.close()
+
+
 def test_a_key_opens_both_and_when_revoked_neither(bench: Any) -> None:
     granted = bench.command.json("keys", "create", "Ada")
 
