@@ -115,6 +115,7 @@ def record(data_root: Path, benches: int, seconds: float) -> tuple[float, float,
     """A run on each bench, a point each `PERIOD`: when the first began, the last ended, how late each was, by uid."""
     from concurrent.futures import ThreadPoolExecutor
 
+    _elsewhere()
     began = time.time()
     with ThreadPoolExecutor(benches) as pool:
         late = dict(pool.map(lambda number: _one_bench(data_root, number, benches, seconds), range(benches)))
@@ -173,6 +174,7 @@ def _frame(bench: int, point: int, kind: int) -> np.ndarray:
 
 def read(uri: str, key: str, readers: int, seconds: float) -> Counter[int]:
     """Readers who look at lists, runs, rows and the newest frames, each some once a second; answers by status."""
+    _elsewhere()
     answers: Counter[int] = Counter()
     end = time.monotonic() + seconds
 
@@ -294,3 +296,8 @@ def _differences(uri: str, key: str, data_root: Path) -> list[str]:
 
 def _processes() -> ProcessPoolExecutor:
     return ProcessPoolExecutor(3, mp_context=get_context("spawn"))
+
+
+def _elsewhere() -> None:
+    """Benches and readers have machines of their own: on this one, they go last."""
+    os.nice(19)
