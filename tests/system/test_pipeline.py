@@ -122,7 +122,6 @@ def test_a_run_is_read_while_it_is_recorded(served: tuple[CommandLine, str]) -> 
                     seen = run.primary.read().sizes.get("time", 0)  # none yet before the first frame
             fresh.close()
         assert 0 < seen < 30
-        assert scan.poll() is None  # it is still being recorded
     finally:
         out, err = scan.communicate(timeout=60)
     assert scan.returncode == 0, err

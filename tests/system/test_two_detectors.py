@@ -107,7 +107,7 @@ def test_one_scan_with_both_is_one_stream_and_each_array_is_right(ioc: IOCProces
     engine = RunEngine(context_managers=[])
     with Journal(lab.data_root / JOURNAL_DIR, fsync=False) as journal:
         engine.subscribe(journal)
-        engine(angle_scan([lunchbox, Spectrometer(frames, name="spectrometer")], stop=4, num=POINTS))
+        engine(angle_scan([lunchbox, Spectrometer(frames, name="spectrometer")], start=0, stop=4, num=POINTS))
     lunchbox.destroy()
     engine.loop.call_soon_threadsafe(engine.loop.stop)
     engine._th.join()
