@@ -149,7 +149,7 @@ def _stages(lunchbox: Any, engine: Any, floor: float) -> Iterator[Row]:
     for name, stage in (
         ("angle and laser read back", checks),
         ("laser off, on, off", light),
-        ("two grabs", lambda: [lunchbox._grab() for _ in range(2)]),
+        ("two grabs", lambda: [lunchbox.camera.grab(timeout=1.0) for _ in range(2)]),
         ("two frames written", lambda: recording.append(frame, frame, servo=float(next(index)))),
         ("brightest spot", lambda: _brightest(frame, frame)),
         ("trigger: the last five together", lambda: lunchbox.trigger().wait(timeout=10)),
