@@ -17,7 +17,7 @@ demo: $(VENV)/.installed-all
 	LUNCHBOX_DATA_ROOT=data $(BIN)/lunchbox demo $(ARGS)
 
 test: $(VENV)/.installed-test
-	$(BIN)/python -m pytest --numprocesses 3 --dist loadfile $(ARGS)
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile $(ARGS)
 
 # The matrix of faults against the laser, each case 20 times (FAULT_TRIALS=..): some minutes.
 test-faults: $(VENV)/.installed-test
