@@ -161,7 +161,7 @@ def check_that_nothing_is_read(place: Any, runs: list[str]) -> None:
     """Of each run, it is in quarantine, or no way to its frames gives one."""
     catalog = open_catalog(place.server.uri, settings=place.settings, api_key=place.server.api_key)
     marker = write_run(place.frames.parent, points=1)
-    catalog.wait_for(marker)  # journals are taken in order
+    catalog.wait_for(marker, timeout=120)  # journals are taken in order
     for uid in runs:
         for path in (f"{uid}/primary/image", f"{uid}/primary"):
             for answer in everything(place, path):
