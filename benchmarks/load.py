@@ -55,7 +55,7 @@ class Load:
 
 
 def rows() -> Iterator[Row]:
-    """Measure; two minutes."""
+    """Measure; some minutes: what came late is waited for."""
     with tempfile.TemporaryDirectory() as folder:
         with _processes() as pool:
             alone = [period for _, period in pool.submit(scan, Path(folder) / "alone", SECONDS / 3).result()]

@@ -24,7 +24,7 @@ POSTGRESQL = os.environ.pop("LUNCHBOX_BENCH_POSTGRESQL", "postgresql://root@127.
 
 
 def rows() -> Iterator[Row]:
-    """Fill four catalogues by the bulk path, and look things up; two minutes for each 10 000 runs."""
+    """Fill four catalogues by the bulk path, and look things up; 10 000 runs may take a quarter of an hour."""
     for name, databases in (("SQLite", _sqlite), ("PostgreSQL", _postgresql)):
         found = []
         for count in (FEW, MANY):

@@ -15,7 +15,6 @@ _Send = Callable[[_Message], Awaitable[None]]
 #: and LunchBox uses none.
 CLOSED = ("/zarr", "/api/graphql", "/api/v1/webhooks")
 
-
 #: More than any client of ours sends at once.
 MAX_BODY_BYTES = 300_000_000
 

@@ -110,7 +110,9 @@ def check_keys_once(app: FastAPI) -> None:
         async with db_factory() as db:
             found = await authentication.get_scopes_from_api_key(api_key, settings, True, db)
         if not set(found) >= _SUBSCRIBER:
-            raise authentication.HTTPException(403, f"A subscriber's key needs the scopes {', '.join(_SUBSCRIBER)}.")
+            raise authentication.HTTPException(
+                403, f"A subscriber's key needs the scopes {', '.join(sorted(_SUBSCRIBER))}."
+            )
         return found
 
     app.dependency_overrides |= {

@@ -29,7 +29,7 @@ STRIDE = 10_000
 def validate(
     scans: Annotated[int, typer.Option(min=1, help="Of each kind of scene.")] = 3,
     frames: Annotated[int, typer.Option(min=1, help="Of 20 spots, for each brightness.")] = 5,
-    full: Annotated[bool, typer.Option("--full", help="300 scans where it matters, and more of all; an hour.")] = False,
+    full: Annotated[bool, typer.Option("--full", help="300 scans where it matters, and more of all; hours.")] = False,
     kinds: Annotated[list[str] | None, typer.Option("--kind", help="Only this kind of scene; may be repeated.")] = None,
     seed: Annotated[int, typer.Option(min=0, help="Of the first scan; the others count up from it.")] = 0,
     jobs: Annotated[int | None, typer.Option(min=1, help="Processes; by itself one per core.")] = None,
