@@ -21,6 +21,7 @@ import h5py
 import numpy as np
 
 from acquisition.camera import Exposure
+from acquisition.fletcher32 import ChecksummedChunk
 from catalog import layout
 from catalog.disk import Reserve
 from catalog.errors import DataRootError, LunchBoxError
@@ -136,6 +137,7 @@ class FrameFile:
         self._file.swmr_mode = True
         # Held open: HDF5 hides what goes wrong when a dataset is closed.
         self._datasets = {name: self._file[name] for name in _DATASETS}
+        self._chunk = ChecksummedChunk(int(np.prod(shape))) if checksum and compression == "none" else None
 
     def append(self, image: Exposure, background: Exposure | None = None, *, servo: float) -> int:
         """Add an image, and the background that was taken for it; another process can then read them.
@@ -165,7 +167,10 @@ class FrameFile:
             for name, (row, value) in values.items():
                 dataset = self._datasets[name]
                 dataset.resize(row + 1, axis=0)
-                dataset[row] = value
+                if self._chunk is not None and dataset.ndim > 1:
+                    dataset.id.write_direct_chunk((row, 0, 0, 0), self._chunk.of(value))
+                else:
+                    dataset[row] = value
                 dataset.flush()
             self._file.flush()
             if self._fsync:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import builtins
 import contextlib
+import functools
 import sys
 from collections.abc import Callable, Generator, Sequence
 from typing import Any, get_args
@@ -12,7 +13,7 @@ import bluesky.plan_stubs as bps
 import bluesky.plans as bp
 import bluesky.preprocessors as bpp
 import numpy as np
-from bluesky.utils import Msg
+from bluesky.utils import Msg, single_gen
 
 from acquisition.devices import LaserError, LunchBox, SimulatedBench
 from acquisition.frame_file import Background
@@ -80,10 +81,11 @@ def angle_scan(
     if background not in (modes := get_args(Background)):
         raise ValueError(f"angle_scan: background = {background!r}: it is one of {', '.join(modes)}.")
     start, stop = scan_range(lunchbox, start, stop)
-    for angle in np.linspace(start, stop, num):
-        lunchbox.servo.check_value(float(angle))
+    angles = [float(angle) for angle in np.linspace(start, stop, num)]
+    for angle in angles:
+        lunchbox.servo.check_value(angle)
     md = {"plan_name": "angle_scan", "background": background, **(md or {})}
-    scan = bp.scan(together, lunchbox.servo, start, stop, num=num, md=md)
+    scan = bp.scan(together, lunchbox.servo, start, stop, num=num, per_step=_turning_ahead(lunchbox, angles), md=md)
     return (yield from _laser_off_at_end(lunchbox, _prepared(lunchbox, scan, points=num, background=background)))
 
 
@@ -113,7 +115,8 @@ def up_down_scan(
     for angle in up:
         lunchbox.servo.check_value(angle)
     md = {"plan_name": "up_down_scan", **(md or {})}
-    scan = bp.list_scan(together, lunchbox.servo, [*up, *up[-2::-1]], md=md)
+    angles = [*up, *up[-2::-1]]
+    scan = bp.list_scan(together, lunchbox.servo, angles, per_step=_turning_ahead(lunchbox, angles), md=md)
     return (yield from _laser_off_at_end(lunchbox, _prepared(lunchbox, scan, points=2 * num - 1)))
 
 
@@ -238,6 +241,28 @@ def calibrate(detectors: Detectors, *, bench: SimulatedBench | None = None, md: 
     if bench is None:
         print("Take the target off the screen before the next scan.")
     return result
+
+
+def _turning_ahead(lunchbox: LunchBox, angles: Sequence[float]) -> Callable[..., Plan]:
+    """`one_nd_step` of a scan over `angles`, in which the servo turns to the next one while frames are written.
+
+    Each step sets its own angle too, as ever: a plan that is resumed begins its point anew, at its angle.
+    """
+    following = iter([*angles[1:], None])
+
+    def take_reading(devices: Sequence[Any], name: str = "primary") -> Plan:
+        angle = next(following)
+
+        def turn_first(message: Msg) -> tuple[Plan | None, None]:
+            if angle is None or (message.command, message.obj) != ("read", lunchbox):
+                return None, None
+            return bpp.pchain(bps.abs_set(lunchbox.servo, angle, ahead=True), single_gen(message)), None
+
+        # The others are read before it turns; what LunchBox reads was measured.
+        in_turn = sorted(devices, key=lambda device: device is lunchbox)
+        return (yield from bpp.plan_mutator(bps.trigger_and_read(in_turn, name), turn_first))
+
+    return functools.partial(bps.one_nd_step, take_reading=take_reading)
 
 
 def _ask(question: str) -> Plan:

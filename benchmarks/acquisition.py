@@ -135,7 +135,6 @@ def _stages(lunchbox: Any, engine: Any, floor: float) -> Iterator[Row]:
     index = itertools.count()
 
     def checks() -> None:
-        lunchbox.servo.setpoint.get(use_monitor=False)
         lunchbox.servo.verify(setpoint)
         for _ in range(2):
             lunchbox.laser.verify(0.0)
@@ -145,6 +144,10 @@ def _stages(lunchbox: Any, engine: Any, floor: float) -> Iterator[Row]:
         lunchbox.laser.on(1.0)
         lunchbox.laser.off()
 
+    def trigger_and_read() -> None:
+        lunchbox.trigger().wait(timeout=10)
+        lunchbox.read()
+
     recording = lunchbox._recording
     for name, stage in (
         ("angle and laser read back", checks),
@@ -152,7 +155,8 @@ def _stages(lunchbox: Any, engine: Any, floor: float) -> Iterator[Row]:
         ("two grabs", lambda: [lunchbox.camera.grab(timeout=1.0) for _ in range(2)]),
         ("two frames written", lambda: recording.append(frame, frame, servo=float(next(index)))),
         ("brightest spot", lambda: _brightest(frame, frame)),
-        ("trigger: the last five together", lambda: lunchbox.trigger().wait(timeout=10)),
+        ("trigger: the first three of these", lambda: lunchbox.trigger().wait(timeout=10)),
+        ("trigger and read: these five", trigger_and_read),
     ):
         yield Row(f"- {name}", "ms/point", seconds(stage, repeat=POINTS) * 1e3)
     lunchbox.unstage()

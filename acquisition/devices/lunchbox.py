@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections import OrderedDict
 from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,16 +30,25 @@ _RED = 0  # of R, G, B
 
 
 @dataclass(frozen=True)
-class _Pair:
-    """What one trigger measured."""
+class _Exposed:
+    """What one trigger saw, and where the servo and the laser were meanwhile."""
 
-    datum_ids: dict[str, str]
-    timestamp: float
-    background_timestamp: float | None
-    peak: float
+    image: Exposure
+    #: The one taken for this image.
+    background: Exposure | None
     servo: float
     setpoint: float
     laser: float
+
+
+@dataclass(frozen=True)
+class _Recorded:
+    """The same, on disk."""
+
+    exposed: _Exposed
+    datum_ids: dict[str, str]
+    background_timestamp: float | None
+    peak: float
 
 
 class LunchBox(Device):
@@ -50,7 +59,8 @@ class LunchBox(Device):
     known, makes `stage` refuse a disk that has no room for them.
 
     Frames go into an HDF5 file of its own, opened at `stage`, closed at `unstage`; documents carry references. The
-    order per frame is write, flush, fsync, datum, event: a datum never names a frame that cannot be read.
+    order per frame is write, flush, fsync, datum, event: a datum never names a frame that cannot be read. A trigger is
+    done when the light is off; `read` waits for the disk, and meanwhile the servo may turn.
 
     Parameters
     ----------
@@ -93,10 +103,10 @@ class LunchBox(Device):
         self.setup = setup or Setup()
         self.frames_dir = frames_dir
         self._recording: Recording | None = None
-        self._pair: _Pair | None = None
         self._background: Exposure | None = None
         self._power_when_staged = settings.laser.power
-        self._running: Future[None] | None = None
+        self._triggered: DeviceStatus | None = None
+        self._running: Future[_Recorded | None] | None = None
         self._executor = ThreadPoolExecutor(1, thread_name_prefix=name)
 
     def _repr_info(self) -> Iterator[tuple[str, Any]]:
@@ -139,7 +149,7 @@ class LunchBox(Device):
         except BaseException:
             self.unstage()
             raise
-        self._pair = self._background = None
+        self._triggered = self._running = self._background = None
         return staged
 
     def unstage(self) -> list[object]:
@@ -181,18 +191,22 @@ class LunchBox(Device):
     # -- Triggerable ---------------------------------------------------------------------------------------------
 
     def trigger(self) -> DeviceStatus:
-        """Take a background (laser off) if one is due, and an image (laser on), in a thread of the device's own."""
+        """Take a background (laser off) if one is due, and an image (laser on), in a thread of the device's own.
+
+        The returned status is done when they are in memory and the laser is off: the grating may be turned.
+        """
         if self._recording is None:
             raise RuntimeError(f"{self.name} is not staged: trigger it in a plan, or call stage() first.")
-        status = DeviceStatus(self)
-        self._pair = None
+        status = self._triggered = DeviceStatus(self)
         self._running = self._executor.submit(self._run_trigger, status)
         return status
 
-    def _run_trigger(self, status: DeviceStatus) -> None:
+    def _run_trigger(self, status: DeviceStatus) -> _Recorded | None:
+        recording = self._recording
+        assert recording is not None
         try:
             self.camera.source.set_count_time(float(self.exposure.get()))
-            self._take_pair()
+            exposed = self._take_pair(recording)
         except LaserError as error:
             if self._is_paused():
                 # No frame, no failure. The RunEngine goes back to the last checkpoint.
@@ -203,6 +217,8 @@ class LunchBox(Device):
             status.set_exception(error)
         else:
             status.set_finished()
+            return self._record(recording, exposed)
+        return None
 
     def _is_paused(self) -> bool:
         """Whether the plan is, or will be in a moment: who disarms the laser ends the light first, and then is seen."""
@@ -211,35 +227,33 @@ class LunchBox(Device):
             time.sleep(0.01)
         return self.laser.inhibited
 
-    def _take_pair(self) -> None:
-        laser, recording = self.laser, self._recording
-        assert recording is not None
-        setpoint = float(self.servo.setpoint.get(use_monitor=False, timeout=ANSWER_TIMEOUT))
+    def _take_pair(self, recording: Recording) -> _Exposed:
+        laser, servo = self.laser, self.servo
+        setpoint = servo.commanded()
         # Before the laser is on; what monitors say costs nothing, and where they lag the IOC is asked.
-        if not self.servo.seems_at(setpoint):
-            self.servo.verify(setpoint)
-        taken: Exposure | None = None
+        if not servo.seems_at(setpoint):
+            servo.verify(setpoint)
+        background: Exposure | None = None
         if self._backgrounds == "each" or (self._backgrounds == "first" and self._background is None):
             laser.off()
-            taken = self.camera.grab(timeout=self.settings.camera.timeout)
+            background = self.camera.grab(timeout=self.settings.camera.timeout)
             # Another client may have lit it: a background with spots in it would take them out of the image.
             laser.verify(0.0)
         if self._recording is not recording:
             raise LaserError(f"{self.name} was unstaged while the camera was busy; the laser stays off.")
         image, lit = self._expose()
         # And after the exposure: the angle of the event is the one at which the light fell.
-        angle = self.servo.verify(setpoint)
-        recording.append(image, taken, servo=angle)
+        return _Exposed(image, background, servo=servo.verify(setpoint), setpoint=setpoint, laser=lit)
+
+    def _record(self, recording: Recording, exposed: _Exposed) -> _Recorded:
+        recording.append(exposed.image, exposed.background, servo=exposed.servo)
         # Only now: a background that is not in the file is not that of any image.
-        background = self._background = taken or self._background
-        self._pair = _Pair(
+        background = self._background = exposed.background or self._background
+        return _Recorded(
+            exposed,
             datum_ids=dict(recording.datum_ids),
-            timestamp=image.timestamp,
             background_timestamp=background.timestamp if background else None,
-            peak=_brightest(image, background),
-            servo=angle,
-            setpoint=setpoint,
-            laser=lit,
+            peak=_brightest(exposed.image, background),
         )
 
     def _expose(self) -> tuple[Exposure, float]:
@@ -261,12 +275,9 @@ class LunchBox(Device):
         return mode
 
     def _wait_for_trigger(self) -> None:
-        if self._running is not None:
-            try:
-                # Longer than any camera time-out: a hung grab must not hang unstage.
-                self._running.result(timeout=2 * self.settings.camera.timeout + 1)
-            except TimeoutError:
-                self.log.error("the camera did not return; its frame is dropped")
+        # Longer than any camera time-out: a hung grab must not hang unstage. What went wrong, `read` says.
+        if self._running is not None and wait([self._running], 2 * self.settings.camera.timeout + 1).not_done:
+            self.log.error("the camera did not return; its frame is dropped")
 
     def shortage(self) -> str:
         """What the disk lacks for the frames of the next trigger, in words; empty where there is room."""
@@ -297,29 +308,35 @@ class LunchBox(Device):
         return described
 
     def read(self) -> OrderedDict[str, Any]:
-        """What the last trigger measured, at the time of its exposure; reading twice gives the same.
+        """What the last trigger measured, once it is on disk; reading twice gives the same.
 
         Raises
         ------
         RuntimeError
             Nothing has been triggered since `stage`.
+        catalog.errors.DataRootError
+            The disk refused the frames.
         """
-        pair = self._pair
-        if pair is None:
+        recorded: _Recorded | None = None
+        if self._running is not None and self._triggered is not None and self._triggered.done:
+            recorded = self._running.result()
+        if recorded is None:
             raise RuntimeError(f"{self.name} has no frame: trigger it before reading.")
+        exposed = recorded.exposed
         values: dict[str, Any] = {
-            **pair.datum_ids,
-            self.servo.name: pair.servo,
-            f"{self.servo.name}_setpoint": pair.setpoint,
-            self.laser.name: pair.laser,
-            f"{self.name}_peak": pair.peak,
+            **recorded.datum_ids,
+            self.servo.name: exposed.servo,
+            f"{self.servo.name}_setpoint": exposed.setpoint,
+            self.laser.name: exposed.laser,
+            f"{self.name}_peak": recorded.peak,
             # Of the pair: only the next trigger changes it.
             self.exposure.name: self.camera.source.count_time,
-            f"{self.name}_timestamp": pair.timestamp,
+            f"{self.name}_timestamp": exposed.image.timestamp,
         }
-        taken = {f"{self.name}_background": pair.background_timestamp}
+        taken = {f"{self.name}_background": recorded.background_timestamp}
         return OrderedDict(
-            (key, {"value": value, "timestamp": taken.get(key, pair.timestamp)}) for key, value in values.items()
+            (key, {"value": value, "timestamp": taken.get(key, exposed.image.timestamp)})
+            for key, value in values.items()
         )
 
     @property

@@ -36,6 +36,8 @@ class Servo(PVPositionerPC):
         self.settings = settings or ServoSettings()
         self.readback.name = self.name
         self._travelling: DeviceStatus | None = None
+        self._target: float | None = None  # of the last move that was asked for here
+        self._begun: tuple[float, DeviceStatus] | None = None  # ahead of whoever will wait for it
         self.setpoint.subscribe(self._connection_changed, event_type=self.setpoint.SUB_META, run=False)
 
     def describe(self) -> OrderedDict[str, Any]:
@@ -60,24 +62,47 @@ class Servo(PVPositionerPC):
                 "Stay inside, or widen ioc.low_limit_deg and ioc.high_limit_deg where the mechanics allow it."
             )
 
-    def set(self, new_position: float, *, timeout: float | None = None, **_: Any) -> DeviceStatus:
-        """Move; the returned status fails with `ServoError` unless the servo arrives."""
+    def set(self, new_position: float, *, timeout: float | None = None, ahead: bool = False, **_: Any) -> DeviceStatus:
+        """Move; the returned status fails with `ServoError` unless the servo arrives.
+
+        With `ahead` it is done at once, and the next `set` of this angle tells what became of the move.
+        """
         self.check_value(new_position)
+        begun, self._begun = self._begun, None
+        if begun is not None and begun[0] == new_position and not self._left(*begun):
+            move = begun[1]
+        else:
+            move = self._start(new_position, timeout or self.settings.timeout)
+        if not ahead:
+            return move
+        self._begun = new_position, move
+        sent = DeviceStatus(self)
+        sent.set_finished()
+        return sent
+
+    def _start(self, angle: float, timeout: float) -> DeviceStatus:
         arrived = self._travelling = DeviceStatus(self)
+        self._target = angle
 
         def verify(motion: StatusBase) -> None:
             failure = motion.exception(timeout=0)
             # It may be over already: the IOC was lost.
             with contextlib.suppress(InvalidState):
                 try:
-                    self.verify(new_position, because=failure)
+                    # What monitors say costs nothing; where they lag, the IOC is asked.
+                    if failure is not None or not self.seems_at(angle):
+                        self.verify(angle, because=failure)
                 except Exception as error:
                     arrived.set_exception(error)
                 else:
                     arrived.set_finished()
 
-        super().move(new_position, wait=False, timeout=timeout or self.settings.timeout).add_callback(verify)
+        super().move(angle, wait=False, timeout=timeout).add_callback(verify)
         return arrived
+
+    def _left(self, angle: float, move: DeviceStatus) -> bool:
+        """Whether it came to `angle` and is, perhaps, there no more."""
+        return move.done and move.success and not (self.setpoint.get() == angle and self.seems_at(angle))
 
     def stop(self, *, success: bool = False) -> None:
         """Nothing stops it on its way. With `success`, as when a plan pauses, nobody waits for it any more."""
@@ -97,6 +122,13 @@ class Servo(PVPositionerPC):
                     )
                 )
 
+    def commanded(self) -> float:
+        """The setpoint, deg; where its monitor does not yet say what was put here last, the IOC is asked."""
+        setpoint = float(self.setpoint.get())
+        if setpoint != self._target:
+            setpoint = float(self.setpoint.get(use_monitor=False, timeout=ANSWER_TIMEOUT))
+        return setpoint
+
     def seems_at(self, angle: float) -> bool:
         """Whether it rests at `angle` by what the monitors told last, which may be a moment old."""
         resting = self.done.get() == self.done_value
@@ -112,7 +144,10 @@ class Servo(PVPositionerPC):
         """
         try:
             readback = float(self.readback.get(use_monitor=False, timeout=ANSWER_TIMEOUT))
-            moving = self.done.get(use_monitor=False, timeout=ANSWER_TIMEOUT) != self.done_value
+            moving = (
+                self.done.get() != self.done_value
+                and self.done.get(use_monitor=False, timeout=ANSWER_TIMEOUT) != self.done_value
+            )
         except TimeoutError:
             raise ServoError(
                 f"{self.readback.pvname}: the IOC stopped answering with the servo on its way to {angle:g} deg. "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import pytest
@@ -9,6 +10,7 @@ from cameras import ArrayCamera
 
 from acquisition.devices import AngleLimitError, LunchBox
 from acquisition.plans import adaptive_scan, angle_scan, count, exposure_scan, scan_range, up_down_scan
+from acquisition.recording import Recording
 from acquisition.series import align, repeat, time_series
 
 Documents = list[tuple[str, dict[str, Any]]]
@@ -55,6 +57,31 @@ def test_up_and_down_visits_each_angle_from_both_sides_in_one_run(run: Any, lunc
     assert [event["lunchbox_servo"] for event in events] == pytest.approx(angles, abs=0.01)
     (start,) = starts(documents)
     assert (start["plan_name"], start["num_points"]) == ("up_down_scan", 7)
+
+
+def test_the_servo_turns_to_the_next_angle_while_frames_are_written(
+    run: Any, lunchbox: LunchBox, camera: ArrayCamera, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    exposed: list[float] = []
+    written: list[float] = []
+    grab, append = camera.grab, Recording.append
+
+    def servo() -> float:
+        return float(lunchbox.servo.readback.get(use_monitor=False))
+
+    def slow_disk(*args: Any, **kwargs: Any) -> None:
+        append(*args, **kwargs)
+        deadline = time.monotonic() + 5
+        while servo() == kwargs["servo"] < 30 and time.monotonic() < deadline:
+            time.sleep(0.01)
+        written.append(servo())
+
+    camera.grab = lambda: (exposed.append(servo()), grab())[1]  # type: ignore[method-assign]
+    monkeypatch.setattr(Recording, "append", slow_disk)
+    events = run(angle_scan(lunchbox, start=10, stop=30, num=3))
+    assert [event["lunchbox_servo"] for event in events] == pytest.approx([10, 20, 30], abs=0.01)
+    assert exposed == pytest.approx([10, 10, 20, 20, 30, 30], abs=0.01)
+    assert [angle > before for angle, before in zip(written, (10, 20, 29), strict=True)] == [True] * 3
 
 
 def test_an_adaptive_scan_comes_to_every_angle_from_below(run: Any, lunchbox: LunchBox) -> None:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import bluesky.plan_stubs as bps
 import pytest
 from bluesky.utils import RunEngineInterrupted
 from cameras import ArrayCamera
@@ -18,6 +19,7 @@ from acquisition.devices import LunchBox
 from acquisition.frame_file import RESERVE
 from acquisition.ioc.process import IOCProcess
 from acquisition.plans import angle_scan, count
+from acquisition.recording import Recording
 
 Documents = list[tuple[str, dict[str, Any]]]
 
@@ -147,13 +149,28 @@ def test_a_plan_is_suspended_on_the_servos_way_too(
     assert [event["lunchbox_servo"] for event in primary(documents)] == pytest.approx([-90, 90], abs=0.01)
 
 
-def test_a_pause_on_the_servos_way_is_no_failure(RE: Any, lunchbox: LunchBox, documents: Documents) -> None:
-    def pause(*, value: int, **_: Any) -> None:
-        if value == 0 and len(primary(documents)) == 1:
-            lunchbox.servo.done.clear_sub(pause)
-            RE.request_pause(defer=False)
+@pytest.mark.parametrize("recorded", [0, 1], ids=["and the frames' to the disk", "alone"])
+def test_a_pause_on_the_servos_way_is_no_failure(
+    RE: Any, lunchbox: LunchBox, documents: Documents, recorded: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    append, written = Recording.append, threading.Event()
+    if recorded:
+        written.set()
 
-    lunchbox.servo.done.subscribe(pause, run=False)
+    def slow_disk(*args: Any, **kwargs: Any) -> None:
+        append(*args, **kwargs)
+        written.wait(timeout=5)
+
+    monkeypatch.setattr(Recording, "append", slow_disk)
+
+    def pause(*, value: float, **_: Any) -> None:
+        if value > -85 and len(primary(documents)) == recorded:
+            lunchbox.servo.readback.clear_sub(pause)
+            RE.request_pause(defer=False)
+            written.set()
+
+    RE(bps.mv(lunchbox.servo, -90))
+    lunchbox.servo.readback.subscribe(pause, run=False)
     with pytest.raises(RunEngineInterrupted):
         RE(angle_scan(lunchbox, start=-90, stop=90, num=2), lambda *document: documents.append(document))
     RE.resume()
