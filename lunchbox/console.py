@@ -5,8 +5,10 @@ from __future__ import annotations
 import contextlib
 import json
 import re
+import sys
+from contextvars import ContextVar
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TextIO
 
 import typer
 
@@ -27,9 +29,22 @@ app = typer.Typer(
 #: `-1` is a run, not an option.
 NEGATIVE_NUMBERS = {"ignore_unknown_options": True}
 
+#: Where `print_json` prints.
+_answers: ContextVar[TextIO] = ContextVar("answers")
+
+
+def _json_alone(context: typer.Context, json_: bool) -> bool:
+    """What else is printed, by bluesky for one, goes to standard error."""
+    if json_:
+        _answers.set(sys.stdout)
+        context.with_resource(contextlib.redirect_stdout(sys.stderr))
+    return json_
+
+
 Config = Annotated[Path | None, typer.Option(help="YAML file of what differs from the shipped settings.")]
 DataRoot = Annotated[Path | None, typer.Option(help="Folder of frames, journals and catalogue.")]
-Json = Annotated[bool, typer.Option("--json", help="One JSON object, and nothing else, on standard output.")]
+JSON_HELP = "One JSON object, and nothing else, on standard output."
+Json = Annotated[bool, typer.Option("--json", help=JSON_HELP, callback=_json_alone)]
 Documents = Annotated[bool, typer.Option("--documents", help="Print every document as it is emitted.")]
 Which = Annotated[str, typer.Argument(help="uid, its first characters, scan_id, or -1 for the last run.")]
 
@@ -69,7 +84,7 @@ def say(line: str) -> None:
 
 
 def print_json(value: dict[str, Any]) -> None:
-    typer.echo(json.dumps(value, default=str))
+    typer.echo(json.dumps(value, default=str), file=_answers.get())
 
 
 def print_table(rows: list[dict[str, Any]]) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -43,8 +43,8 @@ def candidate_angles(start: float, stop: float) -> NDArray[np.float64]:
 class LiveLines:
     """A subscriber that tells lambda/d and its error after each angle, or why there is none yet."""
 
-    def __init__(self, settings: LunchBoxSettings, *, stream: TextIO) -> None:
-        self.live, self._stream = live_fit(settings), stream
+    def __init__(self, settings: LunchBoxSettings) -> None:
+        self.live = live_fit(settings)
 
     def __call__(self, name: str, document: Mapping[str, Any]) -> None:
         from tqdm import tqdm
@@ -54,7 +54,7 @@ class LiveLines:
         if self.live.taken > before:
             fit = self.live.fit
             said = f"{fit.lambda_over_d:.5f} +- {fit.lambda_over_d_stderr:.5f}" if fit else f"? ({self.live.why})"
-            tqdm.write(f"after {self.live.taken} angles lambda/d = {said}", file=self._stream)
+            tqdm.write(f"after {self.live.taken} angles lambda/d = {said}")
 
 
 class Guide:

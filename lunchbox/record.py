@@ -3,15 +3,25 @@
 from __future__ import annotations
 
 import pprint
-import sys
 from collections.abc import Callable
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TextIO
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from lunchbox.console import Config, DataRoot, Documents, Json, app, open_session, print_json, say, settings_of
+from lunchbox.console import (
+    JSON_HELP,
+    Config,
+    DataRoot,
+    Documents,
+    Json,
+    app,
+    open_session,
+    print_json,
+    say,
+    settings_of,
+)
 
 if TYPE_CHECKING:
     from acquisition.plans import Plan
@@ -31,7 +41,7 @@ def ioc(
     pico: Annotated[str | None, typer.Option(metavar="DEVICE", help="Serial device of the Pico.")] = None,
     prefix: Annotated[str | None, typer.Option(help="Of every PV.")] = None,
     config: Config = None,
-    json_: Json = False,
+    json_: Annotated[bool, typer.Option("--json", help=JSON_HELP)] = False,
 ) -> None:
     """Serve servo and laser as EPICS PVs.
 
@@ -140,7 +150,7 @@ def scan(
             raise typer.BadParameter("--live fits, and needs backgrounds: leave --background none out")
         from lunchbox.guide import LiveLines
 
-        followers = [LiveLines(settings, stream=sys.stderr if json_ else sys.stdout)]
+        followers = [LiveLines(settings)]
     record(plan, settings, *followers, repeat=repeat, documents=documents, json_=json_)
 
 
@@ -260,12 +270,9 @@ def printers(*, json_: bool, documents: bool) -> list[Any]:
     from acquisition.scan_table import ScanTable
 
     if documents:
-        return [print_document(sys.stderr if json_ else sys.stdout)]
+        return [print_document]
     return [] if json_ else [ScanTable()]
 
 
-def print_document(stream: TextIO) -> Callable[[str, dict[str, Any]], None]:
-    def write(name: str, document: dict[str, Any]) -> None:
-        print(name, pprint.pformat(document, sort_dicts=False), sep="\n", file=stream)
-
-    return write
+def print_document(name: str, document: dict[str, Any]) -> None:
+    print(name, pprint.pformat(document, sort_dicts=False), sep="\n")

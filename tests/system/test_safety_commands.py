@@ -46,7 +46,8 @@ def test_a_scan_waits_while_the_laser_is_disarmed(command: CommandLine, ioc: IOC
         wait_for(ioc, "LASER:RBV", 1.0, timeout=60)
         put(ioc, "LASER:ARM", 0)
         assert scan.stderr is not None
-        assert scan.stderr.readline().startswith("LUNCHBOX:LASER:ARM is 0: the laser is off, and the scan waits. ")
+        while not (line := scan.stderr.readline()).startswith("LUNCHBOX:LASER:ARM is 0: the laser is off, and the"):
+            assert line
         for _ in range(20):
             assert value(ioc, "LASER:RBV") == 0.0
         if then == "interrupted":
@@ -58,13 +59,13 @@ def test_a_scan_waits_while_the_laser_is_disarmed(command: CommandLine, ioc: IOC
     (journal,) = list_journals(command.data_root / layout.JOURNAL_DIR)
     _, stop = list(read_journal(journal.path))[-1]
     if then == "armed":
-        assert err == "LUNCHBOX:LASER:ARM is 1: the scan goes on\n"
+        assert "LUNCHBOX:LASER:ARM is 1: the scan goes on\n" in err
         assert json.loads(out)["uid"] == journal.uid
         assert (stop["exit_status"], stop["num_events"]["primary"]) == ("success", 30)
     else:
         assert (scan.returncode, stop["exit_status"]) == (1, "abort")
-        assert len(err.splitlines()) == 1
-        assert err.startswith("Interrupted: ")
+        assert out == ""  # what bluesky says goes elsewhere
+        assert err.splitlines()[-1].startswith("Interrupted: ")
 
 
 def test_a_killed_scan_is_repaired_into_a_file_that_opens(command: CommandLine) -> None:
