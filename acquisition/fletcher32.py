@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-_ROWS = 32  # word i = (block * _ROWS + row) * width + column
+_BLOCKS, _ROWS = 16, 64  # word i = (block * _ROWS + row) * width + column
 _BYTES = 4  # of the checksum
 _MODULUS = 65535
 
@@ -28,10 +28,11 @@ class ChecksummedChunk:
 
     def __init__(self, size: int) -> None:
         self._size = size
-        padded = -(-size // (2 * _ROWS**2)) * 2 * _ROWS**2
+        unit = 2 * _BLOCKS * _ROWS
+        padded = -(-size // unit) * unit
         self._memory = np.zeros(padded + _BYTES, "u1")
         # Zeros behind the frame change neither sum: the words count from its end.
-        self._blocks = self._memory[:padded].reshape(_ROWS, _ROWS, -1)
+        self._blocks = self._memory[:padded].reshape(_BLOCKS, _ROWS, -1)
 
     def of(self, frame: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
         """`frame` and its checksum, (`size` + 4,) u1; good until the next call."""
@@ -44,11 +45,11 @@ class ChecksummedChunk:
 
     def _checksum(self) -> int:
         blocks = np.concatenate([_word_sums(block) for block in self._blocks]).sum(axis=1)
-        within_block = _word_sums(self._blocks.reshape(_ROWS, -1))[0]
+        within_block = _word_sums(self._blocks.reshape(_BLOCKS, -1))[0]
         words, length = -(-self._size // 2), within_block.size
         first = int(blocks.sum())
         # Of i w_i; i = block * length + place within the block.
-        places = length * int(blocks @ np.arange(_ROWS)) + int(within_block @ np.arange(length))
+        places = length * int(blocks @ np.arange(_BLOCKS)) + int(within_block @ np.arange(length))
         return _modulo(words * first - places) << 16 | _modulo(first)
 
 

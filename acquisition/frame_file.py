@@ -171,7 +171,6 @@ class FrameFile:
                     dataset.id.write_direct_chunk((row, 0, 0, 0), self._chunk.of(value))
                 else:
                     dataset[row] = value
-                dataset.flush()
             self._file.flush()
             if self._fsync:
                 os.fsync(self._fd)
