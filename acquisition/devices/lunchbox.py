@@ -26,6 +26,8 @@ from acquisition.settings import AcquisitionSettings
 from catalog import layout
 from catalog.setup import Setup
 
+_Reading = OrderedDict[str, Any]
+
 _RED = 0  # of R, G, B
 
 
@@ -39,16 +41,6 @@ class _Exposed:
     servo: float
     setpoint: float
     laser: float
-
-
-@dataclass(frozen=True)
-class _Recorded:
-    """The same, on disk."""
-
-    exposed: _Exposed
-    datum_ids: dict[str, str]
-    background_timestamp: float | None
-    peak: float
 
 
 class LunchBox(Device):
@@ -106,7 +98,7 @@ class LunchBox(Device):
         self._background: Exposure | None = None
         self._power_when_staged = settings.laser.power
         self._triggered: DeviceStatus | None = None
-        self._running: Future[_Recorded | None] | None = None
+        self._running: Future[_Reading | None] | None = None
         self._executor = ThreadPoolExecutor(1, thread_name_prefix=name)
 
     def _repr_info(self) -> Iterator[tuple[str, Any]]:
@@ -198,12 +190,10 @@ class LunchBox(Device):
         if self._recording is None:
             raise RuntimeError(f"{self.name} is not staged: trigger it in a plan, or call stage() first.")
         status = self._triggered = DeviceStatus(self)
-        self._running = self._executor.submit(self._run_trigger, status)
+        self._running = self._executor.submit(self._run_trigger, self._recording, status)
         return status
 
-    def _run_trigger(self, status: DeviceStatus) -> _Recorded | None:
-        recording = self._recording
-        assert recording is not None
+    def _run_trigger(self, recording: Recording, status: DeviceStatus) -> _Reading | None:
         try:
             self.camera.source.set_count_time(float(self.exposure.get()))
             exposed = self._take_pair(recording)
@@ -245,15 +235,23 @@ class LunchBox(Device):
         # And after the exposure: the angle of the event is the one at which the light fell.
         return _Exposed(image, background, servo=servo.verify(setpoint), setpoint=setpoint, laser=lit)
 
-    def _record(self, recording: Recording, exposed: _Exposed) -> _Recorded:
-        recording.append(exposed.image, exposed.background, servo=exposed.servo)
+    def _record(self, recording: Recording, exposed: _Exposed) -> _Reading:
+        image = exposed.image
+        recording.append(image, exposed.background, servo=exposed.servo)
         # Only now: a background that is not in the file is not that of any image.
         background = self._background = exposed.background or self._background
-        return _Recorded(
-            exposed,
-            datum_ids=dict(recording.datum_ids),
-            background_timestamp=background.timestamp if background else None,
-            peak=_brightest(exposed.image, background),
+        values: dict[str, Any] = {
+            **recording.datum_ids,
+            self.servo.name: exposed.servo,
+            f"{self.servo.name}_setpoint": exposed.setpoint,
+            self.laser.name: exposed.laser,
+            f"{self.name}_peak": _brightest(image, background),
+            self.exposure.name: image.count_time,
+            f"{self.name}_timestamp": image.timestamp,
+        }
+        taken = {} if background is None else {f"{self.name}_background": background.timestamp}
+        return OrderedDict(
+            (key, {"value": value, "timestamp": taken.get(key, image.timestamp)}) for key, value in values.items()
         )
 
     def _expose(self) -> tuple[Exposure, float]:
@@ -317,27 +315,12 @@ class LunchBox(Device):
         catalog.errors.DataRootError
             The disk refused the frames.
         """
-        recorded: _Recorded | None = None
+        reading: _Reading | None = None
         if self._running is not None and self._triggered is not None and self._triggered.done:
-            recorded = self._running.result()
-        if recorded is None:
+            reading = self._running.result()
+        if reading is None:
             raise RuntimeError(f"{self.name} has no frame: trigger it before reading.")
-        exposed = recorded.exposed
-        values: dict[str, Any] = {
-            **recorded.datum_ids,
-            self.servo.name: exposed.servo,
-            f"{self.servo.name}_setpoint": exposed.setpoint,
-            self.laser.name: exposed.laser,
-            f"{self.name}_peak": recorded.peak,
-            # Of the pair: only the next trigger changes it.
-            self.exposure.name: self.camera.source.count_time,
-            f"{self.name}_timestamp": exposed.image.timestamp,
-        }
-        taken = {f"{self.name}_background": recorded.background_timestamp}
-        return OrderedDict(
-            (key, {"value": value, "timestamp": taken.get(key, exposed.image.timestamp)})
-            for key, value in values.items()
-        )
+        return reading.copy()
 
     @property
     def hints(self) -> dict[str, list[str]]:
