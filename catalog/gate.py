@@ -1,7 +1,10 @@
-"""What is turned away before Tiled sees it: routes that it does not guard, endless bodies, subscribers to nothing."""
+"""What comes before Tiled sees a request: routes that it does not guard, endless bodies and subscribers to nothing are
+turned away, and questions take turns.
+"""
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
@@ -18,17 +21,25 @@ CLOSED = ("/zarr", "/api/graphql", "/api/v1/webhooks")
 #: More than any client of ours sends at once.
 MAX_BODY_BYTES = 300_000_000
 
+#: Questions: answers are small, and each is some milliseconds of the one thread that answers them all.
+QUESTIONS = ("/api/v1/metadata", "/api/v1/search")
+#: As many are answered at once; more of them would be done no earlier, and whatever is written would wait for all.
+AT_ONCE = 2
+#: s; after it a question goes on beside others, of which some take long.
+PATIENCE = 0.5
+
 
 class _TooLarge(Exception):
     pass
 
 
 class Gate:
-    """ASGI middleware: 404 for what is not served, 413 for a body that is too large."""
+    """ASGI middleware: 404 for what is not served, 413 for a body that is too large; and the order of the others."""
 
     def __init__(self, app: Any, *, streams: bool) -> None:
         self._app = app
         self._streams = streams  # without a place for them, Tiled fails at the first subscriber
+        self._turns = asyncio.Semaphore(AT_ONCE)
 
     async def __call__(self, scope: _Message, receive: _Receive, send: _Send) -> None:
         if scope["type"] not in {"http", "websocket"}:
@@ -59,8 +70,30 @@ class Gate:
             is_answered = True
             await send(message)
 
+        app = self._in_turn if scope["method"] == "GET" and scope["path"].startswith(QUESTIONS) else self._app
         try:
-            await self._app(scope, counted, answer)
+            await app(scope, counted, answer)
         except _TooLarge:
             if not is_answered:
                 await too_large(scope, receive, send)
+
+    async def _in_turn(self, scope: _Message, receive: _Receive, send: _Send) -> None:
+        try:
+            await asyncio.wait_for(self._turns.acquire(), PATIENCE)
+        except TimeoutError:
+            return await self._app(scope, receive, send)
+        is_over = False
+
+        async def answer(message: _Message) -> None:
+            # Who reads the answer slowly keeps nobody waiting.
+            nonlocal is_over
+            if not is_over:
+                is_over = True
+                self._turns.release()
+            await send(message)
+
+        try:
+            await self._app(scope, receive, answer)
+        finally:
+            if not is_over:
+                self._turns.release()

@@ -31,6 +31,7 @@ from catalog.handlers import use_handlers
 from catalog.ingest import Ingester
 from catalog.key_checks import check_keys_once
 from catalog.layout import DOCUMENTS_MIMETYPE, MIMETYPE
+from catalog.nodes import look_nodes_up_at_once
 from catalog.paths import FrameRoots
 from catalog.profile import write_profile
 from catalog.settings import ServerSettings
@@ -284,6 +285,7 @@ def _app(configuration: dict[str, Any]) -> Any:
     app.dependency_overrides[get_settings] = lambda: own
     app.add_exception_handler(RuntimeError, _refused)
     check_keys_once(app)
+    look_nodes_up_at_once(app)
     read_signatures_once()
     app.add_middleware(Gate, streams="streaming_cache" in configuration)
     return app
