@@ -7,11 +7,10 @@ given. `catalog.bulk` puts it into a database.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any
 
 import orjson
-from tiled.catalog.utils import compute_structure_id
 from tiled.client.container import Container
 from tiled.client.utils import normalize_specs
 from tiled.structures.data_source import DataSource
@@ -22,6 +21,9 @@ from catalog.errors import LunchBoxError
 from catalog.layout import PROCESSED, RAW_RUN_UID
 from catalog.run_writer import RunWriter
 from catalog.validation import RunValidator
+
+#: Documents of which RunNormalizer makes several.
+_KEPT = frozenset({"resource", "stream_resource"})
 
 
 class Unplannable(LunchBoxError, NotImplementedError):
@@ -37,8 +39,7 @@ class PlannedSource:
     management: str
     parameters: dict[str, Any]
     properties: dict[str, Any]
-    structure_id: str
-    structure: dict[str, Any]
+    structure: bytes  # JSON
     assets: list[dict[str, Any]]
 
 
@@ -76,7 +77,7 @@ def plan_run(uid: str, docs: Iterable[tuple[str, dict[str, Any]]]) -> PlannedNod
     validator = RunValidator(uid)
     for name, doc in docs:
         if validator.accepts(name, doc):
-            writer(name, doc)
+            writer(name, doc if name in _KEPT else _Ours(doc))
     if not validator.stopped:
         raise Unplannable(f"run {uid} has no stop document.")
     (run,) = root.children
@@ -87,14 +88,22 @@ class _PlanningNormalizer(FrameNormalizer):
     """Neither validates what it made of valid documents, nor tells a server how a data source grew."""
 
     def emit(self, name: Any, doc: Any) -> None:
-        self.dispatcher.process(name, doc)
+        getattr(self.run_writer, name.name)(doc)
 
-    def subscribe(self, func: Any, name: str = "all") -> Any:
-        def update(node: _Client, data_source: DataSource[Any], patch: Any = None) -> None:
-            node.data_source = data_source
+    def subscribe(self, func: Any, name: Any = "all") -> Any:
+        func._update_data_source_for_node = _update_data_source
+        self.run_writer = func
 
-        func._update_data_source_for_node = update
-        return super().subscribe(func, name)
+
+def _update_data_source(node: _Client, data_source: DataSource[Any], patch: Any = None) -> None:
+    node.data_source = data_source
+
+
+class _Ours(dict[str, Any]):
+    """A document that nobody else has: it may be changed, and RunNormalizer's copy of it is itself."""
+
+    def __deepcopy__(self, memo: Any) -> _Ours:
+        return self
 
 
 class _Client:
@@ -184,14 +193,12 @@ class _Client:
 
 
 def _planned_source(source: DataSource[Any]) -> PlannedSource:
-    structure = orjson.loads(safe_json_dump(asdict(source.structure)))
     return PlannedSource(
         mimetype=source.mimetype,
         structure_family=source.structure_family.value,
         management=source.management.value,
         parameters=orjson.loads(safe_json_dump(source.parameters)),
         properties=source.properties,
-        structure_id=compute_structure_id(structure),
-        structure=structure,
-        assets=[asdict(asset) for asset in source.assets],
+        structure=safe_json_dump(source.structure),
+        assets=[dict(vars(asset)) for asset in source.assets],
     )

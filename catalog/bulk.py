@@ -13,11 +13,13 @@ import shutil
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from contextlib import closing
+from functools import lru_cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import orjson
 import pyarrow
 from sqlalchemy import Connection, func, insert, select, text
 from sqlalchemy.ext.asyncio import create_async_engine
@@ -26,6 +28,7 @@ from tiled.adapters.zarr import ZarrAdapter, ZarrArrayAdapter
 from tiled.catalog import orm
 from tiled.catalog.adapter import ZARR_MIMETYPE
 from tiled.catalog.core import REQUIRED_REVISION
+from tiled.catalog.utils import compute_structure_id
 from tiled.server.connection_pool import json_serializer
 from tiled.storage import FileStorage, acquire_storage, parse_storage, release_storage
 from tiled.structures.array import ArrayStructure
@@ -113,34 +116,32 @@ class BulkWriter:
         return self._runner.run(run())
 
     def _write_rows(self, runs: Iterable[PlannedNode]) -> None:
-        nodes: dict[str, list[PlannedNode]] = defaultdict(list)
+        nodes: dict[bytes, list[PlannedNode]] = defaultdict(list)
         for node in _all_nodes(runs):
             if node.rows is not None:
                 assert node.source is not None
-                source = _data_source(node.source, TableStructure)
-                nodes[SQLAdapter.get_table_name(source)].append(node)
-        for table, group in nodes.items():
-            self._write_table(table, group)
+                nodes[node.source.structure].append(node)
+        for group in nodes.values():
+            self._write_table(group)
 
-    def _write_table(self, table: str, nodes: list[PlannedNode]) -> None:
+    def _write_table(self, nodes: list[PlannedNode]) -> None:
         """Rows of the nodes whose tables have one schema, and so are kept in one table of the database."""
         assert nodes[0].source is not None
         source = _data_source(nodes[0].source, TableStructure)
-        schema = source.structure.arrow_schema_decoded
+        table = SQLAdapter.get_table_name(source)
         first: list[int] = []
         if table not in self._known_tables:
             # Makes the table if it is missing, and counts one data set.
             first = [SQLAdapter.init_storage(self._tables, source).parameters["dataset_id"]]
             self._known_tables.add(table)
-        parts = []
         with closing(self._tables.connect()) as connection:
-            for number, node in zip([*first, *self._numbers(connection, len(nodes) - len(first))], nodes, strict=True):
+            numbers = [*first, *self._numbers(connection, len(nodes) - len(first))]
+            for number, node in zip(numbers, nodes, strict=True):
                 assert node.source is not None
                 node.source.parameters |= {"table_name": table, "dataset_id": number}
                 node.source.assets = [_asset(self._tables.uri, is_directory=False)]
-                parts.append(_stored(node.rows.cast(schema), number))
             with connection.cursor() as cursor:
-                cursor.adbc_ingest(table, pyarrow.concat_tables(parts), mode="append")
+                cursor.adbc_ingest(table, _stored([node.rows for node in nodes], numbers, source), mode="append")
             connection.commit()
 
     def _numbers(self, connection: Any, count: int) -> Iterable[int]:
@@ -170,11 +171,17 @@ class BulkWriter:
         node.source.assets = [_asset(asset.data_uri, is_directory=True) for asset in stored.assets]
 
 
-def _stored(rows: Any, number: int) -> Any:
-    """Rows of the data set `number`, as the database has them."""
-    for name, value, kind in (("_partition_id", 0, pyarrow.int16()), ("_dataset_id", number, pyarrow.int32())):
-        rows = rows.add_column(0, pyarrow.field(name, kind), [pyarrow.array(np.full(len(rows), value), kind)])
-    return rows.rename_columns([name.lower() for name in rows.column_names])
+def _stored(rows: Sequence[Any], numbers: Sequence[int], source: DataSource[Any]) -> Any:
+    """Rows of the data sets of these numbers, as the database has them."""
+    schema = source.structure.arrow_schema_decoded
+    table = pyarrow.concat_tables([part.cast(schema) for part in rows])
+    of_each = np.repeat(numbers, [len(part) for part in rows])
+    for name, values, kind in (
+        ("_partition_id", np.zeros(len(table)), pyarrow.int16()),
+        ("_dataset_id", of_each, pyarrow.int32()),
+    ):
+        table = table.add_column(0, pyarrow.field(name, kind), [pyarrow.array(values, kind)])
+    return table.rename_columns([name.lower() for name in table.column_names])
 
 
 def _all_nodes(nodes: Iterable[PlannedNode]) -> Iterable[PlannedNode]:
@@ -187,10 +194,17 @@ def _asset(uri: str, *, is_directory: bool) -> dict[str, Any]:
     return {"data_uri": uri, "is_directory": is_directory, "parameter": "data_uri", "num": None, "size": None}
 
 
+@lru_cache(maxsize=1024)
+def _structure(text: bytes) -> tuple[str, dict[str, Any]]:
+    """Id and contents of a structure; most runs have those of the run before."""
+    structure = orjson.loads(text)
+    return compute_structure_id(structure), structure
+
+
 def _data_source(source: PlannedSource, structure: Any) -> DataSource[Any]:
     return DataSource(
         structure_family=StructureFamily(source.structure_family),
-        structure=structure.from_json(source.structure),
+        structure=structure.from_json(_structure(source.structure)[1]),
         mimetype=source.mimetype,
         parameters=dict(source.parameters),
     )
@@ -234,14 +248,14 @@ def _insert_nodes(connection: Connection, nodes: Sequence[tuple[int, PlannedNode
 
 
 def _insert_sources(connection: Connection, sources: Sequence[tuple[int, PlannedSource]]) -> None:
-    structures = {source.structure_id: source.structure for _, source in sources}
+    structures = dict(_structure(source.structure) for _, source in sources)
     known = _known(connection, orm.Structure.id, orm.Structure.id, list(structures))
     if new := [{"id": id_, "structure": structure} for id_, structure in structures.items() if id_ not in known]:
         connection.execute(insert(orm.Structure), new)
     rows = [
         {
             "node_id": node,
-            "structure_id": source.structure_id,
+            "structure_id": _structure(source.structure)[0],
             "mimetype": source.mimetype,
             "parameters": source.parameters,
             "properties": source.properties,

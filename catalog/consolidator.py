@@ -7,7 +7,7 @@ event names, or one frame is named by two.
 
 from __future__ import annotations
 
-import json
+import pickle
 from typing import Any, ClassVar
 
 from bluesky_tiled_plugins.writing.consolidators import CONSOLIDATOR_REGISTRY, ConsolidatorBase
@@ -23,11 +23,11 @@ class _Datums(dict[str, Any]):
     """Datums of a run by their id: small, as a run may have very many, and kept, as an event may name any again."""
 
     def __setitem__(self, datum_id: str, datum: dict[str, Any]) -> None:
-        super().__setitem__(datum_id, json.dumps(datum))
+        super().__setitem__(datum_id, pickle.dumps(datum))
 
     def pop(self, datum_id: str, default: Any = None) -> Any:
         """The datum, which stays: RunNormalizer would forget it at its first event."""
-        return json.loads(self[datum_id]) if datum_id in self else default
+        return pickle.loads(self[datum_id]) if datum_id in self else default
 
 
 class FrameNormalizer(RunNormalizer):
@@ -36,6 +36,12 @@ class FrameNormalizer(RunNormalizer):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._datum_cache = _Datums()
+        #: The part of TiledWriter that keeps what was collected, and writes it.
+        self.run_writer: Any = None
+
+    def subscribe(self, func: Any, name: Any = "all") -> Any:
+        self.run_writer = func
+        return super().subscribe(func, name)
 
     def _convert_datum_to_stream_datum(
         self, datum_doc: Any, data_key: str, desc_uid: str, seq_num: int

@@ -13,6 +13,8 @@ from catalog.errors import LunchBoxError
 #: Values of an event larger than this belong in a frame file.
 MAX_VALUE_BYTES = 65536
 
+_NAMES = frozenset(event_model.DocumentNames.__members__)
+
 
 class JournalError(LunchBoxError, ValueError):
     """A document cannot be journalled, or a line of a journal is not a document."""
@@ -20,7 +22,7 @@ class JournalError(LunchBoxError, ValueError):
 
 def encode(name: str, doc: Mapping[str, Any]) -> bytes:
     """The line of a document; JournalError if it holds what JSON cannot hold, or a frame."""
-    if name not in event_model.DocumentNames.__members__:
+    if name not in _NAMES:
         raise JournalError(f"{name!r} is not the name of a document.")
     if name in {"event", "event_page"}:
         for key, value in doc["data"].items():
@@ -38,11 +40,11 @@ def encode(name: str, doc: Mapping[str, Any]) -> bytes:
 def decode(line: bytes, *, where: str) -> tuple[str, dict[str, Any]]:
     """The document of a line; JournalError naming `where` if it is none."""
     try:
-        pair = json.loads(line)
+        pair = json.loads(line.decode())  # bytes would be looked at for their encoding, which is UTF-8
     except (ValueError, RecursionError) as error:
         raise JournalError(f"{where}: not JSON ({error}).") from error
     match pair:
-        case [str(name), dict(doc)] if name in event_model.DocumentNames.__members__:
+        case [str(name), dict(doc)] if name in _NAMES:
             return name, doc
     raise JournalError(f'{where}: not a pair of a document\'s name and a document, like ["start", {{...}}].')
 

@@ -75,9 +75,16 @@ class KeyStore:
     def __repr__(self) -> str:
         return f"{type(self).__name__}({without_password(self.uri)!r})"
 
+    def make_private(self) -> None:
+        """Make the file of keys, if it is one, before anybody else can: only its owner reads it."""
+        from sqlalchemy.engine import make_url
+
+        url = make_url(self.uri)
+        if url.get_dialect().name == "sqlite" and url.database:
+            Path(url.database).touch(mode=0o600)
+
     def create(self, own_key: str) -> None:
         """Make what is missing, and let the data root's own key in as an admin's, instead of the one before it."""
-        self._make_private()
         self._run(self._initialize)
 
         async def admit(db: Any) -> None:
@@ -122,13 +129,6 @@ class KeyStore:
 
         self._in_session(delete_it)
         return found[0]
-
-    def _make_private(self) -> None:
-        from sqlalchemy.engine import make_url
-
-        url = make_url(self.uri)
-        if url.get_dialect().name == "sqlite" and url.database:
-            Path(url.database).touch(mode=0o600)
 
     async def _initialize(self, engine: Any) -> None:
         from tiled.alembic_utils import UninitializedDatabase, check_database, stamp_head

@@ -2,8 +2,8 @@
 
 One in PostgreSQL is filled where it is: runs that it has stay. In new, empty databases that is all of it.
 
-Runs are planned by TiledWriter's code in several processes and put into the database by `catalog.bulk`; what that
-cannot take in, or all of them if it refuses, is taken in by a server, as ever.
+Runs are planned by TiledWriter's code and put into the database by `catalog.bulk`; what that cannot take in, or all of
+them if it refuses, is taken in by a server, as ever.
 """
 
 from __future__ import annotations
@@ -11,13 +11,10 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import logging
-import os
 import time
-from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Executor, Future, ProcessPoolExecutor
 from dataclasses import dataclass
-from multiprocessing import get_context
+from itertools import islice
 from typing import Any
 
 from catalog.errors import LunchBoxError
@@ -34,8 +31,7 @@ from catalog.validation import BadDocument
 
 logger = logging.getLogger(__name__)
 
-_CHUNK = 50  # runs that are planned, and written, at once
-_WORTH_A_PROCESS = 200  # runs; below, a process takes longer to start than to help
+_CHUNK = 50  # runs that are planned, and then written at once
 
 
 class RebuildBusy(LunchBoxError, RuntimeError):
@@ -65,7 +61,6 @@ def rebuild(
     *,
     bulk: bool = True,
     progress: Callable[[int, int], None] = lambda done, total: None,
-    processes: int | None = None,
 ) -> Rebuilt:
     """Make the catalogue of `settings.data_root` again; it takes the place of the old one when it is complete.
 
@@ -77,7 +72,6 @@ def rebuild(
     settings : configuration with `data_root`, `root_map`, `server`.
     bulk : write to the database directly where that is safe; False goes by a server, for every run.
     progress : called with (journals done, journals).
-    processes : that plan runs; None is one for each processor, and none for few runs.
 
     Raises
     ------
@@ -92,7 +86,7 @@ def rebuild(
             work = _Rebuild(settings, new, progress=progress)
             with contextlib.closing(work):
                 if bulk:
-                    work.by_bulk(processes)
+                    work.by_bulk()
                 work.by_server()
             _finish(new)
         return Rebuilt(
@@ -125,7 +119,7 @@ class _Rebuild:
     def close(self) -> None:
         self._server.close()
 
-    def by_bulk(self, processes: int | None) -> None:
+    def by_bulk(self) -> None:
         """Take in what can be planned; a run that cannot is given to a server in its turn."""
         try:
             # All that depends on the version of Tiled is in there.
@@ -137,7 +131,7 @@ class _Rebuild:
             return
         try:
             with writer:
-                self._write(writer, processes)
+                self._write(writer)
         except BulkRefused as error:
             logger.warning("the catalogue is rebuilt by a server, which takes longer: %s", error)
 
@@ -147,27 +141,27 @@ class _Rebuild:
             if entry.uid not in self._looked_at and self._is_finished(entry):
                 self._take_in(entry)
 
-    def _write(self, writer: Any, processes: int | None) -> None:
+    def _write(self, writer: Any) -> None:
         states = writer.states()
         self.done = {entry.uid for entry in self._entries if states.get(entry.uid) is not None}
         self.there_before = len(self.done)
         self._looked_at |= self.done
         # What is there in part is left to a server, which deletes it first.
         ready = (entry for entry in self._entries if entry.uid not in states and self._is_finished(entry))
-        count = len(self._entries) - self.there_before
-        processes = (os.cpu_count() or 1) if processes is None else processes
-        with _executor(processes if count >= _WORTH_A_PROCESS else 0) as executor:
-            for entries, plans in _planned(executor, ready, ahead=2 * processes):
-                self._write_chunk(writer, entries, plans)
+        for chunk in _chunks(ready):
+            self._write_chunk(writer, chunk)
 
-    def _write_chunk(self, writer: Any, entries: Sequence[JournalEntry], plans: Sequence[Any]) -> None:
+    def _write_chunk(self, writer: Any, entries: Sequence[JournalEntry]) -> None:
+        from catalog.blueprint import plan_run
+
         waiting: list[tuple[JournalEntry, Any]] = []
-        for entry, plan in zip(entries, plans, strict=True):
-            if not isinstance(plan, Exception):
-                waiting.append((entry, plan))
-            elif isinstance(plan, BadDocument | JournalError):
-                self._put_aside(entry, plan)
-            else:
+        for entry in entries:
+            try:
+                waiting.append((entry, plan_run(entry.uid, read_journal(entry.path))))
+            except (BadDocument, JournalError) as error:
+                self._put_aside(entry, error)
+            except Exception:
+                # Perhaps a server can; and the catalogue's order is that of the runs.
                 self._flush(writer, waiting)
                 self._take_in(entry)
         self._flush(writer, waiting)
@@ -247,55 +241,9 @@ def _finish(new: CatalogStore) -> None:
                 cursor.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
 
-def _planned(
-    executor: Executor | None, entries: Iterator[JournalEntry], *, ahead: int
-) -> Iterator[tuple[list[JournalEntry], list[Any]]]:
-    """Chunks of journals and what is planned of each, in order; no more than `ahead` chunks wait in memory."""
-    waiting: deque[tuple[list[JournalEntry], Future[list[Any]]]] = deque()
-    for chunk in _chunks(entries):
-        if executor is None:
-            yield chunk, _plan(chunk)
-            continue
-        waiting.append((chunk, executor.submit(_plan, chunk)))
-        if len(waiting) > ahead:
-            done, future = waiting.popleft()
-            yield done, future.result()
-    for chunk, future in waiting:
-        yield chunk, future.result()
-
-
 def _chunks(entries: Iterator[JournalEntry]) -> Iterator[list[JournalEntry]]:
-    chunk: list[JournalEntry] = []
-    for entry in entries:
-        chunk.append(entry)
-        if len(chunk) == _CHUNK:
-            yield chunk
-            chunk = []
-    if chunk:
+    while chunk := list(islice(entries, _CHUNK)):
         yield chunk
-
-
-def _plan(entries: Sequence[JournalEntry]) -> list[Any]:
-    """The plan of each, or the error that there is instead."""
-    from catalog.blueprint import plan_run
-
-    plans: list[Any] = []
-    for entry in entries:
-        try:
-            plans.append(plan_run(entry.uid, read_journal(entry.path)))
-        except Exception as error:
-            plans.append(error)
-    return plans
-
-
-@contextlib.contextmanager
-def _executor(processes: int) -> Iterator[Executor | None]:
-    if not processes:
-        yield None
-        return
-    # Not forked: this process may have threads.
-    with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as executor:
-        yield executor
 
 
 @contextlib.contextmanager

@@ -5,22 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 from bluesky_tiled_plugins import TiledWriter
-from event_model import Filler
 
 from catalog.consolidator import FrameNormalizer, spec_to_mimetype
 
 # Never reached: what has come is written by `flush`, and by the stop document.
 _BATCH = 1_000_000
-
-
-class _NoFiller(Filler):
-    """Fills nothing and keeps nothing: RunRouter's own would keep every datum of a run, which may be very long."""
-
-    def datum_page(self, doc: Any) -> Any:
-        return doc
-
-    def event_page(self, doc: Any) -> Any:
-        return doc
 
 
 class RunWriter:
@@ -31,31 +20,24 @@ class RunWriter:
     """
 
     def __init__(self, container: Any, *, normalizer: type[FrameNormalizer] = FrameNormalizer) -> None:
-        self._inner: Any = None
-
-        class Introducing(normalizer):  # type: ignore[valid-type,misc]
-            """Tells which of TiledWriter's parts it is that keeps what was collected."""
-
-            def subscribe(introducing, func: Any, name: str = "all") -> Any:  # noqa: N805
-                self._inner = func
-                return super().subscribe(func, name)
-
-        # No array in a table, however small: SQLite has no column for it.
-        self._writer = TiledWriter(
+        writer = TiledWriter(
             container,
-            normalizer=Introducing,
+            normalizer=normalizer,
             spec_to_mimetype=spec_to_mimetype(),
             batch_size=_BATCH,
+            # No array in a table, however small: SQLite has no column for it.
             max_array_size=0,
         )
-        self._writer._run_router.filler_class = _NoFiller
+        # What TiledWriter makes for each run. Its router, which tells runs apart, would turn every event into a page
+        # and back, and keep every datum of a run, which may be very long.
+        (self._normalizer,), _ = writer._factory("start", {})
 
     def __call__(self, name: str, doc: dict[str, Any]) -> None:
-        self._writer(name, doc)
+        getattr(self._normalizer, name)(doc)
 
     def flush(self) -> None:
         """Write what was collected: rows first, then the frames that they name, as TiledWriter does at the stop."""
-        inner = self._inner
+        inner = self._normalizer.run_writer
         for name, rows in inner._internal_data_cache.items():
             if rows:
                 inner._write_internal_data(rows, desc_node=inner._desc_nodes[name])

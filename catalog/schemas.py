@@ -16,6 +16,7 @@ import event_model
 FREE = frozenset({"event", "datum"})
 #: Top-level strings that name something, in any document; no schema looks at them.
 _NAMES = frozenset({"uid", "run_start", "descriptor", "resource", "resource_path", "root", "datum_id", "reason"})
+_PLAIN = frozenset({float, int, str, bool})
 _LIMIT = 10_000
 
 _right: set[Any] = set()
@@ -33,23 +34,30 @@ def validate(name: str, doc: Mapping[str, Any]) -> None:
 
 
 def _form_of(name: str, doc: Mapping[str, Any]) -> Any:
-    of = _type_form if name in FREE else _form
-    return name, tuple((key, str if key in _NAMES and type(value) is str else of(value)) for key, value in doc.items())
+    if name in FREE:
+        return name, *doc, *map(_type_form, doc.values())
+    return name, *((key, str if key in _NAMES and type(value) is str else _form(value)) for key, value in doc.items())
 
 
 def _form(value: Any) -> Any:
     """Keys, words, lengths and the types of all else."""
-    if isinstance(value, Mapping):
-        return dict, tuple((key, _form(item)) for key, item in value.items())
-    if isinstance(value, list | tuple):
-        return type(value), tuple(_form(item) for item in value)
-    return (str, value) if isinstance(value, str) else type(value)
+    kind = type(value)
+    if issubclass(kind, str):
+        return str, value
+    if issubclass(kind, Mapping):
+        return dict, *value, *map(_form, value.values())
+    if issubclass(kind, list | tuple):
+        return kind, *map(_form, value)
+    return kind
 
 
 def _type_form(value: Any) -> Any:
     """Keys and types."""
-    if isinstance(value, Mapping):
-        return dict, tuple((key, _type_form(item)) for key, item in value.items())
-    if isinstance(value, list | tuple):
-        return type(value), frozenset(_type_form(item) for item in value)
-    return type(value)
+    kind = type(value)
+    if kind in _PLAIN:
+        return kind
+    if issubclass(kind, Mapping):
+        return dict, *value, *map(_type_form, value.values())
+    if issubclass(kind, list | tuple):
+        return kind, frozenset(map(_type_form, value))
+    return kind

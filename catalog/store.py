@@ -141,16 +141,18 @@ class CatalogStore:
                 fcntl.flock(lock, fcntl.LOCK_EX)
                 self._set_aside_if_moved()
                 self.arrays.mkdir(parents=True, exist_ok=True)
+                # Before there is anything in them: making each of their many tables then waits for the disk once.
+                if "catalog" not in self.databases:
+                    _use_write_ahead_log(self.database)
+                self.keys.make_private()
+                if "keys" not in self.databases:
+                    _use_write_ahead_log(self.data_root / "keys.db")
                 with _named(self.databases.get("catalog"), "catalog_uri"):
                     _create_database(self.catalog_uri)
                 with _named(self.databases.get("keys"), "keys_uri"):
                     self.keys.create(self.api_key())
-                if "catalog" not in self.databases:
-                    _use_write_ahead_log(self.database)
                 with _named(self.databases.get("tables"), "tables_uri"):
                     _prepare_tables(self.tables_uri)
-                if "keys" not in self.databases:
-                    _use_write_ahead_log(self.data_root / "keys.db")
         except DataRootError:
             raise
         except (OSError, sqlite3.OperationalError) as error:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from typing import Any
 
 from jsonschema import ValidationError  # type: ignore[import-untyped]
@@ -28,9 +26,10 @@ class RunValidator:
         self._run: str | None = None
         #: Whether the run's stop document was accepted.
         self.stopped = False
-        # Of a document only a digest: a run may have very many.
-        self._seen: dict[str, bytes] = {}
-        self._descriptors: dict[str, dict[str, Any]] = {}
+        # Of a document only a hash: a run may have very many.
+        self._seen: dict[str, int] = {}
+        #: By uid: the stream, and of each data key whether it is external, and its dtype.
+        self._descriptors: dict[str, tuple[str, dict[str, tuple[bool, str]]]] = {}
         self._resources: set[str] = set()
         self._seq_nums: dict[str, int] = {}
 
@@ -40,7 +39,7 @@ class RunValidator:
         except ValidationError as error:
             raise BadDocument(f"{name} {_identity(doc)}: {error.message}.") from error
         identity = f"{name} {_identity(doc)}"
-        digest = hashlib.blake2b(json.dumps(doc, sort_keys=True).encode(), digest_size=16).digest()
+        digest = hash(repr(doc))
         if identity in self._seen:
             if self._seen[identity] == digest:
                 return False
@@ -69,9 +68,11 @@ class RunValidator:
         self._of_this_run(doc, identity)
         if "/" in doc["name"] or doc["name"] in {"", ".", ".."}:
             raise BadDocument(f"{identity}: {doc['name']!r} cannot be the name of a stream.")
-        self._descriptors[doc["uid"]] = doc
+        keys = {key: ("external" in described, described["dtype"]) for key, described in doc["data_keys"].items()}
+        self._descriptors[doc["uid"]] = doc["name"], keys
 
     def _resource(self, doc: dict[str, Any], identity: str) -> None:
+        self._of_this_run(doc, identity)
         if ".." in doc["resource_path"].split("/") or "\0" in doc["resource_path"] + doc["root"]:
             raise BadDocument(f"{identity}: resource_path {doc['resource_path']!r} leaves its root.")
         self._resources.add(doc["uid"])
@@ -81,27 +82,28 @@ class RunValidator:
             raise BadDocument(f"{identity} is about resource {doc['resource']}, which was not announced.")
 
     def _event(self, doc: dict[str, Any], identity: str) -> None:
-        descriptor = self._descriptors.get(doc["descriptor"])
-        if descriptor is None:
+        if doc["descriptor"] not in self._descriptors:
             raise BadDocument(f"{identity} is described by {doc['descriptor']}, which was not announced.")
-        keys = descriptor["data_keys"]
-        if set(doc["data"]) != set(keys):
-            wrong = sorted(set(doc["data"]) ^ set(keys))
+        stream, keys = self._descriptors[doc["descriptor"]]
+        if doc["data"].keys() != keys.keys():
+            wrong = sorted(doc["data"].keys() ^ keys.keys())
             raise BadDocument(f"{identity}: its data and its descriptor differ in {', '.join(wrong)}.")
+        filled = doc.get("filled", {})
         for key, value in doc["data"].items():
-            if "external" in keys[key] and not doc.get("filled", {}).get(key, False):
+            external, dtype = keys[key]
+            if external and not filled.get(key, False):
                 if f"datum {value}" not in self._seen:
                     raise BadDocument(f"{identity}: {key!r} names datum {value!r}, which was not announced.")
-            elif keys[key]["dtype"] in {"number", "integer"} and isinstance(value, str | list | dict):
-                raise BadDocument(f"{identity}: {key!r} is {value!r}, its descriptor says {keys[key]['dtype']}.")
-        last = self._seq_nums.get(descriptor["name"], 0)
+            elif dtype in {"number", "integer"} and isinstance(value, str | list | dict):
+                raise BadDocument(f"{identity}: {key!r} is {value!r}, its descriptor says {dtype}.")
+        last = self._seq_nums.get(stream, 0)
         # A plan that was paused goes back to its checkpoint and counts from there again.
         if not 1 <= doc["seq_num"] <= last + 1:
-            raise BadDocument(f"{identity}: its seq_num is {doc['seq_num']} after {last} in {descriptor['name']!r}.")
-        self._seq_nums[descriptor["name"]] = doc["seq_num"]
+            raise BadDocument(f"{identity}: its seq_num is {doc['seq_num']} after {last} in {stream!r}.")
+        self._seq_nums[stream] = doc["seq_num"]
 
     def _of_this_run(self, doc: dict[str, Any], identity: str) -> None:
-        if doc["run_start"] != self._run:
+        if doc.get("run_start", self._run) != self._run:
             raise BadDocument(f"{identity} is about run {doc['run_start']}, not {self._run}.")
 
 

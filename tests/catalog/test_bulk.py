@@ -37,7 +37,7 @@ def both(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
         assert server.ingester is not None
         assert server.ingester.caught_up.wait(60)
         # The server goes on with the first catalogue, so that it is not removed.
-        done = rebuild(settings, processes=2)
+        done = rebuild(settings)
         with Server(settings) as second:
             yield SimpleNamespace(
                 uids=uids,

@@ -225,6 +225,7 @@ DAMAGE: list[tuple[Any, str | None]] = [
     (lambda docs: docs.pop(1), "which was not announced"),
     (lambda docs: docs[1][1].pop("data_keys"), "'data_keys' is a required property"),
     (lambda docs: docs[2][1].update(resource_path="../../etc/passwd"), "leaves its root"),
+    (lambda docs: docs[2][1].update(run_start="another"), "about run another"),
     (lambda docs: docs[6][1]["data"].pop("lunchbox_servo"), "differ in lunchbox_servo"),
     (lambda docs: docs[6][1]["data"].update(lunchbox_servo="north"), "'lunchbox_servo' is 'north'"),
     (lambda docs: docs[6][1]["data"].update(lunchbox_image="unknown/3"), "names datum 'unknown/3'"),
