@@ -62,3 +62,8 @@ class Setup(BaseModel):
     def lambda_over_d(self) -> float:
         """g, nominal."""
         return self.wavelength * self.groove_density
+
+    @property
+    def lambda_over_d_tolerance(self) -> float:
+        """Relative: the grating's tolerance, and three standard deviations of the wavelength."""
+        return self.groove_density_tolerance + 3 * self.wavelength_tolerance
