@@ -41,11 +41,12 @@ def assign_orders(seen: Observations, model: Model, setup: Setup, calibration: C
         for roll in _rolls(seen, model, zero, field):
             hypotheses += _search(seen, model, setup, field, zero, roll)
     hypotheses.sort(key=lambda item: -item[0])
-    inside = [h for h in hypotheses if _off_nominal(h[1], model) <= setup.groove_density_tolerance]
+    limit = _reach(setup)
+    inside = [h for h in hypotheses if _off_nominal(h[1], model) <= limit]
     best = _best(seen, model, inside, field)
     floor = best.score if best is not None else 0.0
     # Another grating explains what this one does when its orders fall among its own: it has to explain more.
-    outside = [h for h in hypotheses if _off_nominal(h[1], model) > setup.groove_density_tolerance]
+    outside = [h for h in hypotheses if _off_nominal(h[1], model) > limit]
     other = _best(seen, model, [h for h in outside[:40] if h[0] > 1.1 * floor], field)
     if other is not None and other.score > 1.25 * floor + 0.3 * seen.n_frames:
         found = other.theta[model.index("lambda_over_d")] / setup.wavelength
@@ -62,9 +63,15 @@ def assign_orders(seen: Observations, model: Model, setup: Setup, calibration: C
     return best
 
 
+def _reach(setup: Setup) -> float:
+    """How far off the set-up's the search may find g, relative: it takes the screen to be where the set-up says."""
+    return setup.lambda_over_d_tolerance + 3 * setup.screen_distance_stderr / setup.screen_distance
+
+
 def _off_nominal(theta: Array, model: Model) -> float:
+    """How far g is off the set-up's, relative."""
     g = model.index("lambda_over_d")
-    return abs(float(np.log(theta[g] / model.prior[g]))) if theta[g] > 0 else np.inf
+    return abs(float(theta[g] / model.prior[g]) - 1)
 
 
 def _best(seen: Observations, model: Model, hypotheses: list[tuple[float, Array]], field: Field) -> Assignment | None:
@@ -145,7 +152,8 @@ def _search(
 
     spread = 2.5 * setup.angle_offset_stderr
     offsets = setup.angle_offset + np.linspace(-spread, spread, max(3, 2 * round(spread / 0.015) + 1))
-    nearby, anywhere = np.log(1 + setup.groove_density_tolerance), np.log(3.0)
+    limit = _reach(setup)
+    nearby, anywhere = limit, np.log(3.0)
     nominal = model.prior[model.index("lambda_over_d")]
     if "scale" in model.names:
         reach = np.log(12.0) if setup.pixel_size is None else setup.groove_density_tolerance + 0.05
@@ -205,7 +213,6 @@ def _search(
                 results.append((weight * float(score[i]) + 0.5 * _constancy(seen, zero), theta))
     results.sort(key=lambda item: -item[0])
     results = _different(results, model)
-    limit = setup.groove_density_tolerance
     near = [item for item in results if _off_nominal(item[1], model) <= limit]
     far = [item for item in results if _off_nominal(item[1], model) > limit]
     return near[:3] + far[:2]
@@ -233,13 +240,14 @@ def _different(hypotheses: list[tuple[float, Array]], model: Model) -> list[tupl
 def _refine(seen: Observations, model: Model, theta: Array, field: Field) -> Assignment | None:
     """Fit, assign, fit again with a narrower gate; None where nothing but order 0 is left."""
     result: Assignment | None = None
+    g = model.index("lambda_over_d")
     for gate in (0.02, 0.012, 0.007):
         result = match(seen, model, theta, field, gate=np.full(len(seen.frame), gate * field.width))
         used = (result.order != NONE) & ~result.ambiguous
         if not (used & (result.order == 0)).any() or not (used & (result.order != 0)).any():
             return None
         theta = _robust_fit(seen, model, theta, result.order, used, scale=0.002 * field.width)
-        if _off_nominal(theta, model) > np.log(4):
+        if not 1 / 4 < theta[g] / model.prior[g] < 4:
             return None
     assert result is not None
     return Assignment(result.order, result.ambiguous, theta, result.score)

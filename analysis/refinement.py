@@ -212,7 +212,7 @@ class Problem:
                 f"lambda/d = {g:.3g} +- {stderr:.2g}: the positions do not determine the period. Scan more angles, or "
                 "give a calibration frame with the target"
             )
-        if abs(g / setup.lambda_over_d - 1) > setup.groove_density_tolerance + 3 * stderr / setup.lambda_over_d:
+        if abs(g / setup.lambda_over_d - 1) > setup.lambda_over_d_tolerance + 3 * stderr / setup.lambda_over_d:
             raise NoOrders(
                 f"the orders found would make it a grating of {g / setup.wavelength / 1e3:.0f} lines/mm; "
                 f"groove_density of the set-up says {setup.groove_density / 1e3:.4g} lines/mm, to "

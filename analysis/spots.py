@@ -123,6 +123,11 @@ def _measure(w: Windows, seeds: Seeds, light: Light) -> tuple[list[Spot | None],
     scatter = Scatter(scatter.white, scatter.texture * np.float32(area))
     best = _Estimate(weighted, *sandwich(w, weighted, w.good / variance, scatter))
     robust = _Estimate(plain, *sandwich(w, plain, w.good, scatter))
+    # What separates two estimates of a beam of unknown shape, beyond what their noise does (the variance of an
+    # estimate less an efficient one is the difference of theirs), is the measure of what the shape may do.
+    noise = np.maximum(robust.variance - best.variance, 0)
+    shape = SHAPE_SHARE**2 * np.maximum((plain - weighted)[:, :2] ** 2 - noise, 0)
+    shape[~(leaning | blended)] = 0
     wide = (1 / np.minimum(plain[:, 2], plain[:, 4]) > (w.side / 6) ** 2) & (w.side // 2 <= 5 * seeds.factor)
     spots = [
         _spot(
@@ -130,8 +135,8 @@ def _measure(w: Windows, seeds: Seeds, light: Light) -> tuple[list[Spot | None],
             w,
             light,
             robust if leaning[i] else best,
-            shift=plain[i] - weighted[i],
-            shape=("not-gaussian",) * bool(leaning[i]) + ("blended",) * bool(blended[i]),
+            shape=shape[i],
+            flags=["not-gaussian"] * bool(leaning[i]) + ["blended"] * bool(blended[i]),
             contrast=float(contrast[i]),
         )
         for i in range(len(theta))
@@ -146,16 +151,17 @@ class _Estimate(NamedTuple):
     white: Array
     texture: Array
 
+    @property
+    def variance(self) -> Array:
+        """Of x and y, shape (n, 2), px^2."""
+        return np.asarray((self.white + self.texture)[:, [0, 1], [0, 1]])
+
 
 def _spot(
-    i: int, w: Windows, light: Light, estimate: _Estimate, *, shift: Array, shape: tuple[str, ...], contrast: float
+    i: int, w: Windows, light: Light, estimate: _Estimate, *, shape: Array, flags: list[str], contrast: float
 ) -> Spot | None:
     theta, white, texture = estimate.theta[i], estimate.white[i], estimate.texture[i]
-    flags = list(shape)
     covariance = white + texture
-    # What separates two estimates of a beam of unknown shape is the measure of what the shape may do.
-    systematic = (SHAPE_SHARE * shift[:2]) ** 2 if shape else np.zeros(2)
-
     x, y, p, q, r, amplitude, _ = theta
     determinant = max(p * r - q * q, 1e-12)
     variances = np.array([r, p]) / determinant
@@ -182,8 +188,8 @@ def _spot(
     return Spot(
         x=float(x),
         y=float(y),
-        x_stderr=float(np.sqrt(errors[0] + systematic[0])),
-        y_stderr=float(np.sqrt(errors[1] + systematic[1])),
+        x_stderr=float(np.sqrt(errors[0] + shape[0])),
+        y_stderr=float(np.sqrt(errors[1] + shape[1])),
         xy_covariance=float(covariance[0, 1]),
         amplitude=float(amplitude),
         amplitude_stderr=float(np.sqrt(errors[5])),
@@ -192,9 +198,9 @@ def _spot(
         saturated=saturated,
         flags=tuple(flags),
         texture=(
-            float(texture[0, 0] + systematic[0]),
+            float(texture[0, 0] + shape[0]),
             float(texture[0, 1]),
-            float(texture[1, 1] + systematic[1]),
+            float(texture[1, 1] + shape[1]),
         ),
         speckle_contrast=contrast,
     )

@@ -29,7 +29,7 @@ class Setup(BaseModel):
     screen_distance: float = Field(0.230, gt=0, le=10, description="m, servo axis to screen")
     screen_distance_stderr: float = Field(0.0023, gt=0, le=1, description="m, of screen_distance")
     groove_density: float = Field(600e3, gt=1e3, lt=5e6, description="1/m, nominal")
-    groove_density_tolerance: float = Field(0.15, gt=0, lt=0.5, description="relative; where the search for g looks")
+    groove_density_tolerance: float = Field(0.15, gt=0, lt=0.5, description="relative; g adds the wavelength's")
     target_size: float = Field(0.076, gt=0, le=2, description="m, side of the square calibration target")
     target_size_stderr: float = Field(1e-4, ge=0, le=0.1, description="m")
     mount: Mount = Field("classical", description="what the servo turns the grating about")
@@ -62,3 +62,8 @@ class Setup(BaseModel):
     def lambda_over_d(self) -> float:
         """g, nominal."""
         return self.wavelength * self.groove_density
+
+    @property
+    def lambda_over_d_tolerance(self) -> float:
+        """Relative: the grating's tolerance, and three standard deviations of the wavelength."""
+        return self.groove_density_tolerance + 3 * self.wavelength_tolerance

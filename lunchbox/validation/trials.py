@@ -16,7 +16,7 @@ from catalog.setup import Setup
 
 #: deg, what a hobby servo's shaft stands off its readback, one standard deviation.
 JITTER = 0.2
-#: deg, the servo's last angle, and how many of them.
+#: deg and how many: what a scan takes by itself (`acquisition.plans`).
 STOP, POINTS = 45.0, 46
 
 
@@ -33,7 +33,7 @@ class Kind:
     scene: str
     lens: bool = False
     target: bool = True
-    start: float = 0.0
+    start: float = -STOP
 
 
 #: All of `acquisition.bench.classes`; a lens that distorts much has been calibrated, as it must be.
@@ -42,8 +42,8 @@ KINDS = (
     Kind("two orders, lens calibrated", "two orders", lens=True),
     Kind("easy, without target", "easy", target=False),
     Kind("two orders, without target", "two orders", target=False),
-    Kind("easy, both sides", "easy", start=-STOP),
-    Kind("two orders, both sides", "two orders", start=-STOP),
+    Kind("easy, one side", "easy", start=0.0),
+    Kind("two orders, one side", "two orders", start=0.0),
 )
 
 

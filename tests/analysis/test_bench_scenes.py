@@ -9,7 +9,7 @@ from acquisition.bench.scene import BenchState
 from acquisition.bench.scene import Scene as Bench
 from analysis import Scan, Setup, fit_grating
 
-ANGLES = np.linspace(0, 45, 14)
+ANGLES = np.linspace(-45, 45, 14)
 
 
 def photographed(settings, angles=ANGLES):

@@ -3,27 +3,30 @@
 from __future__ import annotations
 
 import os
+from inspect import signature
 
 import numpy as np
 import pytest
 from scenes import random_scene
 from scipy.stats import chi2
 
+from acquisition.plans import FURTHEST, angle_scan
 from analysis import Scan, Setup
 from lunchbox.validation.fits import Summary, Verdict, judge, summarise
 from lunchbox.validation.page import fit_rows, markdown, write
 from lunchbox.validation.peers import tutorial_period
 from lunchbox.validation.spots import bound, measure
-from lunchbox.validation.trials import KINDS, Trial, photograph
+from lunchbox.validation.trials import KINDS, STOP, Trial, photograph
+from lunchbox.validation.trials import POINTS as NUM
 
 SCANS = int(os.environ.get("LUNCHBOX_VALIDATION_SCANS", "2"))
-POINTS = 46 if SCANS > 20 else 14
+POINTS = NUM if SCANS > 20 else 14
 SEED = 70_000
 
 
-def trial(seed, groove_density, start):
-    """A scan from `start` to 45 degrees of a scene that the simulated bench has no part in."""
-    angles = np.linspace(start, 45, POINTS)
+def trial(seed, groove_density, start=-STOP):
+    """A scan of a scene that the simulated bench has no part in, over what a scan takes by itself."""
+    angles = np.linspace(start, STOP, POINTS)
     scene = random_scene(seed, groove_density=groove_density)
     images, backgrounds, alphas = scene.frames(angles)
     setup = Setup(groove_density=groove_density)
@@ -33,7 +36,7 @@ def trial(seed, groove_density, start):
 
 @pytest.mark.timeout(60 + 20 * SCANS)
 @pytest.mark.parametrize("groove_density", [600e3, 300e3])
-@pytest.mark.parametrize("start", [-45, 0])
+@pytest.mark.parametrize("start", [-STOP, 0])
 def test_errors_on_foreign_scenes_are_what_is_stated(groove_density, start):
     verdicts = [judge(trial(SEED + i, groove_density, start)) for i in range(SCANS)]
     summary = summarise(f"{groove_density / 1e3:g}/mm from {start} deg", verdicts)
@@ -99,6 +102,15 @@ def test_tutorial_is_right_where_its_assumptions_hold():
     images, backgrounds, _ = bench.frames(np.zeros(1))
     scan = Scan(images=images, backgrounds=backgrounds, angles=[0.0], setup=Setup(), calibration=bench.target())
     assert tutorial_period(scan) == pytest.approx(bench.lambda_over_d, rel=0.05)
+
+
+def test_kinds_are_measured_over_what_a_scan_takes_by_itself():
+    assert STOP == FURTHEST
+    assert signature(angle_scan).parameters["num"].default == NUM
+    assert {kind.name: kind.start for kind in KINDS if kind.start != -STOP} == {
+        "easy, one side": 0.0,
+        "two orders, one side": 0.0,
+    }
 
 
 def test_kinds_differ_in_what_is_known_of_the_camera():
