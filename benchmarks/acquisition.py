@@ -20,13 +20,13 @@ POINTS = 46
 
 
 class ReadyCamera:
-    """Frames that are there already: what is left is everybody else's time."""
+    """Frames that are there already, after `count_time` (s): what is left is everybody else's time."""
 
     name = "ready"
-    count_time = 0.0
     shape = SHAPE
 
-    def __init__(self) -> None:
+    def __init__(self, count_time: float = 0.0) -> None:
+        self.count_time = count_time
         self._frame = np.random.default_rng(0).integers(0, 40, SHAPE, dtype="u1")
 
     def open(self) -> None: ...
@@ -36,7 +36,8 @@ class ReadyCamera:
     def grab(self) -> Any:
         from acquisition.camera import Exposure
 
-        return Exposure(data=self._frame, timestamp=time.time(), count_time=0.0)
+        time.sleep(self.count_time)
+        return Exposure(data=self._frame, timestamp=time.time(), count_time=self.count_time)
 
     def set_count_time(self, count_time: float, /) -> None:
         self.count_time = count_time

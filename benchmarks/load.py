@@ -16,11 +16,12 @@ import tempfile
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,7 @@ from typing import Any
 import httpx
 import numpy as np
 
+from acquisition.ioc.settings import IOCSettings, SimulatedServo
 from benchmarks.table import Row
 
 BENCHES, READERS, SECONDS = 30, 50, 45.0
@@ -55,11 +57,18 @@ class Load:
 
 
 def rows() -> Iterator[Row]:
-    """Measure; some minutes: what came late is waited for."""
+    """Measure, beside a scan as it is by itself, and beside one that waits for nothing; some minutes."""
+    yield from _rows("scan beside it", IOCSettings().simulated, count_time=0.03)
+    ideal = SimulatedServo(dead_band_deg=0, backlash_deg=0, jitter_deg=0, travel_time=0, settle_time=0)
+    yield from _rows("the quickest scan beside it", ideal, count_time=0.0)
+
+
+def _rows(name: str, servo: SimulatedServo, count_time: float) -> Iterator[Row]:
     with tempfile.TemporaryDirectory() as folder:
+        scanning = partial(scan, servo=servo, count_time=count_time)
         with _processes() as pool:
-            alone = [period for _, period in pool.submit(scan, Path(folder) / "alone", SECONDS / 3).result()]
-        found = load(Path(folder) / "data", benches=BENCHES, readers=READERS, seconds=SECONDS, with_scan=True)
+            alone = [period for _, period in pool.submit(scanning, Path(folder) / "alone", SECONDS / 3).result()]
+        found = load(Path(folder) / "data", benches=BENCHES, readers=READERS, seconds=SECONDS, scanning=scanning)
     what = f"{BENCHES} benches, {READERS} readers"
     yield Row(f"{what}: points recorded", "", found.points, "wanted", BENCHES * SECONDS / PERIOD)
     yield Row(f"{what}: not in the catalogue", "", len(found.lost), "goal", 0)
@@ -69,17 +78,19 @@ def rows() -> Iterator[Row]:
     yield Row(f"{what}: latest point of a bench", "s", found.slipped)
     for percent in (50, 99):
         took, without = (float(np.percentile(periods, percent)) * 1e3 for periods in (found.periods, alone))
-        yield Row(f"scan beside it, point period, p{percent}", "ms", took, "alone", without)
+        yield Row(f"{name}, point period, p{percent}", "ms", took, "alone", without)
 
 
-def load(data_root: Path, *, benches: int, readers: int, seconds: float, with_scan: bool = False) -> Load:
+def load(
+    data_root: Path, *, benches: int, readers: int, seconds: float, scanning: Callable[..., Any] | None = None
+) -> Load:
     """Record, serve and read for `seconds`, wait until all is taken in, and compare the catalogue with the journals."""
     from catalog.store import CatalogStore
 
     with serving(data_root) as uri, _processes() as pool:
         key = CatalogStore(data_root).keys.grant("reader", note="load", lifetime=timedelta(hours=1))
         reading = pool.submit(read, uri, key, readers, seconds)
-        beside = pool.submit(scan, data_root, seconds) if with_scan else None
+        beside = pool.submit(scanning, data_root, seconds) if scanning else None
         began, ended, slipped = pool.submit(record, data_root, benches, seconds).result()
         answers = reading.result()
         moments = beside.result() if beside else []
@@ -213,14 +224,12 @@ _SEARCH = "/search/?filter[fulltext][condition][text]=bench {}"
 _BYTES = "format=application/octet-stream"
 
 
-def scan(data_root: Path, seconds: float) -> list[tuple[float, float]]:
-    """(moment, period) of the points of scans with no exposure and no settling, by a real IOC; s."""
+def scan(data_root: Path, seconds: float, *, servo: SimulatedServo, count_time: float) -> list[tuple[float, float]]:
+    """(moment, period) of the points of scans by a real IOC with such a servo; s."""
     from acquisition.ioc.process import IOCProcess
-    from acquisition.ioc.settings import IOCSettings, SimulatedServo
 
-    ideal = SimulatedServo(dead_band_deg=0, backlash_deg=0, jitter_deg=0, travel_time=0, settle_time=0)
     moments: list[tuple[float, float]] = []
-    with IOCProcess(IOCSettings(simulated=ideal)) as ioc:
+    with IOCProcess(IOCSettings(simulated=servo)) as ioc:
         os.environ.update(ioc.environment)
         from bluesky import RunEngine
 
@@ -230,9 +239,8 @@ def scan(data_root: Path, seconds: float) -> list[tuple[float, float]]:
         from benchmarks.acquisition import POINTS, ReadyCamera
         from catalog.journal import Journal
 
-        lunchbox = LunchBox(
-            ioc.prefix, camera=ReadyCamera(), frames_dir=data_root / "frames", settings=AcquisitionSettings()
-        )
+        camera = ReadyCamera(count_time)
+        lunchbox = LunchBox(ioc.prefix, camera=camera, frames_dir=data_root / "frames", settings=AcquisitionSettings())
         lunchbox.wait_for_connection()
         journal = Journal(data_root / "journal")
         engine = RunEngine({}, scan_id_source=journal.next_scan_id)
