@@ -62,6 +62,11 @@ class Servo(PVPositionerPC):
                 "Stay inside, or widen ioc.low_limit_deg and ioc.high_limit_deg where the mechanics allow it."
             )
 
+    def stage(self) -> list[object]:
+        """Forget a move that was begun ahead in a plan that is over."""
+        self._begun = None
+        return list(super().stage())
+
     def set(self, new_position: float, *, timeout: float | None = None, ahead: bool = False, **_: Any) -> DeviceStatus:
         """Move; the returned status fails with `ServoError` unless the servo arrives.
 

@@ -230,6 +230,10 @@ def test_a_move_that_was_begun_ahead_is_not_begun_again_and_its_failure_is_told_
     with pytest.raises(ServoError, match="setpoint 6 deg"):
         servo.set(6.0).wait(timeout=5)
     servo.set(6.0).wait(timeout=5)
+    servo.set(9.0, ahead=True, timeout=0.0001)
+    servo.stage()  # another plan knows nothing of it
+    servo.set(9.0).wait(timeout=5)
+    servo.unstage()
 
 
 def test_a_slow_servo_is_an_error_with_setpoint_and_readback(lunchbox: LunchBox) -> None:
