@@ -283,6 +283,7 @@ def _app(configuration: dict[str, Any]) -> Any:
     own = app.dependency_overrides[get_settings]().model_copy(deep=True)
     own.database_settings = _OwnDatabase(**vars(own.database_settings))
     app.dependency_overrides[get_settings] = lambda: own
+    get_settings.cache_clear()  # nor is an application of somebody else's to look into our database of keys
     app.add_exception_handler(RuntimeError, _refused)
     check_keys_once(app)
     look_nodes_up_at_once(app)

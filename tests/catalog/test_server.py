@@ -21,6 +21,7 @@ import pytest
 from documents import SHAPE, frame, make_settings, write_analysis, write_run
 from fastapi.dependencies import utils
 from tiled.client import from_uri
+from tiled.server.settings import get_settings
 
 from catalog import open_catalog
 from catalog.server import PortTaken, Server
@@ -49,6 +50,11 @@ class TestKey:
             answer = httpx.get(f"{served.server.uri}/api/v1/{path or 'metadata/'}", headers=headers)
             assert answer.status_code in {401, 404}
             assert served.uids[0] not in answer.text
+
+    def test_another_application_of_the_process_does_not_look_into_our_keys(self, served: Any) -> None:
+        theirs = get_settings()
+        assert "keys" not in str(theirs.database_settings.uri)
+        assert theirs.single_user_api_key != served.server.api_key
 
     def test_it_stays_the_same_when_the_server_starts_again(self, data_root: Path) -> None:
         store = CatalogStore(data_root)
