@@ -53,8 +53,9 @@ class CompressionUnavailable(LunchBoxError, ImportError):
 def _keep_freed_memory() -> None:
     """Let the C library keep a frame's memory when it is freed.
 
-    HDF5 frees and allocates a frame for each step of its filters. Pages that go back to the kernel each time cost more
-    than the checksum: 8 ms of processor time per pair of frames in place of 4.5.
+    Pages that go back to the kernel and are asked for again each time cost about as much as the checksum: 3.5 to 4.7 ms
+    of processor time per pair of frames in place of 3, and with LZ4, for which HDF5 allocates a frame at each step of
+    its filters, 8.8 in place of 6.3.
     """
     with contextlib.suppress(OSError, AttributeError):  # another C library has its own ways
         libc = ctypes.CDLL(None)
