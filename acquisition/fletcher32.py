@@ -1,4 +1,4 @@
-"""Chunks as HDF5's filter `fletcher32` leaves them, in a third of its time.
+"""Chunks as HDF5's filter `fletcher32` leaves them, in less than half of its time.
 
 HDF5 adds a frame's words up one by one, and copies the frame twice. Here OpenCV adds up whole rows, and the frame is
 copied once; HDF5 takes the chunk as it is, and checks it when it is read, as ever.
