@@ -83,8 +83,13 @@ class OpenCVCamera(DriverCamera):
         self._took: deque[float] = deque(maxlen=15)
         self._capture: cv2.VideoCapture | None = None
 
+    @property
+    def _driver(self) -> cv2.VideoCapture:
+        if self._capture is None:
+            raise CameraError(f"{self.name} is not open")
+        return self._capture
+
     def _expose(self, count_time: float) -> None:
-        assert self._capture is not None
         if not self._live or self._fixed.exposure is None:
             raise CameraError(
                 f"{self.name}: its exposure cannot be changed to {count_time:g} s. That needs a camera, not a file, "
@@ -92,14 +97,14 @@ class OpenCVCamera(DriverCamera):
             )
         # The driver's unit is taken to grow with the time, as that of V4L2 does.
         wanted = self._fixed.exposure * count_time / self._fixed_count_time
-        self._capture.set(cv2.CAP_PROP_EXPOSURE, wanted)
-        found = self._capture.get(cv2.CAP_PROP_EXPOSURE)
+        self._driver.set(cv2.CAP_PROP_EXPOSURE, wanted)
+        found = self._driver.get(cv2.CAP_PROP_EXPOSURE)
         # A driver counts in steps, and refuses silently.
         if abs(found - wanted) > max(1.0, 0.02 * wanted):
             raise CameraError(f"{self.name} does not take an exposure of {wanted:g} (its own unit); it is at {found:g}")
         self.count_time = count_time
         for _ in range(_FRAMES_UNDER_WAY):
-            self._capture.grab()
+            self._driver.grab()
 
     def _open(self) -> None:
         # The error that is raised here says it better than OpenCV's warnings on standard error.
@@ -122,8 +127,7 @@ class OpenCVCamera(DriverCamera):
             if value is not None:
                 capture.set(_PROPERTIES[name], _fourcc(value) if name == "pixel_format" else value)
         if self._live:
-            assert self._worker is not None
-            self._worker.idle = self._drain
+            self._opened().idle = self._drain
         self._shape = (
             int(capture.get(cv2.CAP_PROP_FRAME_HEIGHT)),
             int(capture.get(cv2.CAP_PROP_FRAME_WIDTH)),
@@ -150,15 +154,13 @@ class OpenCVCamera(DriverCamera):
 
     def _next(self) -> float | None:
         """Take the driver's next frame; how long it took, s, or None where there is none."""
-        assert self._capture is not None
         began = time.monotonic()
-        if not self._capture.grab():
+        if not self._driver.grab():
             return None
         self._took.append(time.monotonic() - began)
         return self._took[-1]
 
     def _grab(self) -> Exposure:
-        assert self._capture is not None
         called = time.monotonic()
         while True:
             took = self._next()
@@ -174,7 +176,7 @@ class OpenCVCamera(DriverCamera):
                 break
         age = now - ended + self.count_time / 2 if self._live else 0.0
         timestamp = time.time() - age
-        arrived, image = self._capture.retrieve()
+        arrived, image = self._driver.retrieve()
         if not arrived:
             raise CameraError(f"{self.name} delivered a frame that cannot be decoded")
         frame = cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
@@ -187,8 +189,7 @@ class OpenCVCamera(DriverCamera):
 
         A driver that stamps the beginning makes frames seem older than they are, which costs one frame.
         """
-        assert self._capture is not None
-        stamp = float(self._capture.get(cv2.CAP_PROP_POS_MSEC)) / 1e3
+        stamp = float(self._driver.get(cv2.CAP_PROP_POS_MSEC)) / 1e3
         is_device = isinstance(self._source, int) or self._source.startswith("/dev/")
         return stamp if is_device and now - 60 < stamp <= now else None
 

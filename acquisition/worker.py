@@ -59,11 +59,11 @@ class Worker:
 
     def _work(self) -> None:
         while True:
+            idle = self.idle
             try:
-                task = self._tasks.get(block=self.idle is None)
+                task = self._tasks.get(block=idle is None)
             except queue.Empty:
-                assert self.idle is not None
-                if not self.idle():
+                if idle is not None and not idle():
                     self.idle = None
                 continue
             if task is None:

@@ -36,11 +36,11 @@ def fit_grating(scan: Scan, *, progress: Callable[[int, int], None] | None = Non
         Where the frames hold no answer; never a number without evidence.
     """
     spots: list[tuple[Spot, ...]] = []
-    shape: tuple[int, ...] | None = None
+    shape: tuple[int, ...] = ()
     empty: BadScan | None = None
     for i in range(len(scan)):
         image, background = scan.pair(i)
-        if shape is not None and image.shape[:2] != shape:
+        if i and image.shape[:2] != shape:
             raise BadScan(f"frame {i} has shape {image.shape[:2]}, frame 0 has {shape}; a scan has one shape")
         try:
             spots.append(find_spots(image, background))
@@ -55,7 +55,6 @@ def fit_grating(scan: Scan, *, progress: Callable[[int, int], None] | None = Non
             progress(i + 1, len(scan))
     if empty is not None and not any(spots):
         raise empty
-    assert shape is not None
     return fit_spots(scan, spots, (shape[0], shape[1]), flags=("empty-frames",) if empty else ())
 
 

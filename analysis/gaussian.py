@@ -67,16 +67,19 @@ def cut_windows(light: Light, x: Array, y: Array, *, half: int) -> Windows:
     )
 
 
-def model(w: Windows, theta: Array, *, gradient: bool) -> tuple[Pixels, Pixels | None]:
-    """The light f (without c), shape (n, pixel), and d(f + c)/d(x, y, p, q, r, A, c), shape (n, 7, pixel)."""
+def _beam(w: Windows, theta: Array) -> tuple[Pixels, Pixels, Pixels, Pixels, Pixels, Pixels]:
+    """x and y from the centre, both times the shape's matrix, the profile and the light, shape (n, pixel) each."""
     t = theta.astype(np.float32)[:, :, None]
     dx, dy = w.dx - t[:, 0], w.dy - t[:, 1]
     p, q, r, amplitude = t[:, 2], t[:, 3], t[:, 4], t[:, 5]
     ax, ay = p * dx + q * dy, q * dx + r * dy
     e = np.exp(-0.5 * (ax * dx + ay * dy))
-    f = amplitude * e
-    if not gradient:
-        return f, None
+    return dx, dy, ax, ay, e, amplitude * e
+
+
+def model(w: Windows, theta: Array) -> tuple[Pixels, Pixels]:
+    """The light f (without c), shape (n, pixel), and d(f + c)/d(x, y, p, q, r, A, c), shape (n, 7, pixel)."""
+    dx, dy, ax, ay, e, f = _beam(w, theta)
     jacobian = np.empty((len(theta), N_SHAPE, dx.shape[1]), np.float32)
     np.multiply(f, ax, out=jacobian[:, 0])
     np.multiply(f, ay, out=jacobian[:, 1])
@@ -113,8 +116,7 @@ def iterate(w: Windows, theta: Array, weight: Pixels, steps: int) -> Array:
     """Levenberg-Marquardt with fixed weights for all spots at once; shape (n, 7)."""
     n = len(theta)
     damping = np.full(n, 1e-3)
-    f, jacobian = model(w, theta, gradient=True)
-    assert jacobian is not None
+    f, jacobian = model(w, theta)
     residual = w.data - f - theta[:, 6:7].astype(np.float32)
     cost = np.einsum("ij,ij,ij->i", weight, residual, residual).astype(np.float64)
     diagonal = np.arange(N_SHAPE)
@@ -132,8 +134,7 @@ def iterate(w: Windows, theta: Array, weight: Pixels, steps: int) -> Array:
         limit = 0.9 * np.sqrt(trial[:, 2] * trial[:, 4])
         trial[:, 3] = np.clip(trial[:, 3], -limit, limit)
         trial[:, :2] = np.clip(trial[:, :2], -w.side / 2, w.side / 2)
-        f_new, j_new = model(w, trial, gradient=True)
-        assert j_new is not None
+        f_new, j_new = model(w, trial)
         r_new = w.data - f_new - trial[:, 6:7].astype(np.float32)
         cost_new = np.einsum("ij,ij,ij->i", weight, r_new, r_new).astype(np.float64)
         better = cost_new <= cost * (1 + 1e-6)
@@ -159,7 +160,7 @@ class Scatter:
 
 def scatter_of(w: Windows, theta: Array, light: Light, contrast: Array) -> tuple[Pixels, Scatter]:
     """The light f of the models, shape (n, pixel), and its variances for a speckle contrast per spot, shape (n,)."""
-    f, _ = model(w, theta, gradient=False)
+    *_, f = _beam(w, theta)
     lit = np.maximum(f, np.float32(0))
     white: Pixels = (w.dark + lit * light.noise.per_count).astype(np.float32)
     texture: Pixels = (lit**2 * contrast[:, None] ** 2).astype(np.float32)
@@ -168,8 +169,7 @@ def scatter_of(w: Windows, theta: Array, light: Light, contrast: Array) -> tuple
 
 def sandwich(w: Windows, theta: Array, weight: Pixels, scatter: Scatter) -> tuple[Array, Array]:
     """Covariances of the 7 parameters, shape (n, 7, 7), from white noise and from texture, for these weights."""
-    _, jacobian = model(w, theta, gradient=True)
-    assert jacobian is not None
+    _, jacobian = model(w, theta)
     weighted = jacobian * weight[:, None, :]
     normal = np.matmul(weighted, jacobian.transpose(0, 2, 1)).astype(np.float64)
     index = np.arange(N_SHAPE)

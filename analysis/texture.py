@@ -80,8 +80,7 @@ def skewness(w: Windows, theta: Array, scatter: Scatter) -> tuple[Array, float]:
     Score tests, of 4 degrees of freedom each, of the third-order Gauss-Hermite terms
     u^3 - 3 u, (u^2 - 1) v, u (v^2 - 1), v^3 - 3 v. The orders of one beam lean alike.
     """
-    f, jacobian = model(w, theta, gradient=True)
-    assert jacobian is not None
+    f, jacobian = model(w, theta)
     root = np.sqrt(w.good / (scatter.white + scatter.texture))
     u = (w.dx - theta[:, 0:1].astype(np.float32)) * np.sqrt(theta[:, 2:3]).astype(np.float32)
     v = (w.dy - theta[:, 1:2].astype(np.float32)) * np.sqrt(theta[:, 4:5]).astype(np.float32)
