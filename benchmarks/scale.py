@@ -5,22 +5,21 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import random
 import tempfile
-import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from benchmarks.databases import SERVER, postgresql_databases
 from benchmarks.journals import write_journals
 from benchmarks.table import Row, seconds
 
 FEW = 1000
 MANY = int(os.environ.pop("LUNCHBOX_BENCH_RUNS", "10000"))
-POSTGRESQL = os.environ.pop("LUNCHBOX_BENCH_POSTGRESQL", "postgresql://root@127.0.0.1:5432")
+POSTGRESQL = os.environ.pop("LUNCHBOX_BENCH_POSTGRESQL", SERVER)
 
 
 def rows() -> Iterator[Row]:
@@ -43,23 +42,9 @@ def _sqlite() -> Iterator[dict[str, str]]:
 @contextmanager
 def _postgresql() -> Iterator[dict[str, str]]:
     """New databases, as the configuration names them; dropped afterwards."""
-    names = {f"{what}_uri": f"lunchbox_bench_{what}_{uuid.uuid4().hex[:12]}" for what in ("catalog", "tables", "keys")}
-    asyncio.run(_execute([f"CREATE DATABASE {name}" for name in names.values()]))
-    try:
-        yield {setting: f"{POSTGRESQL}/{name}" for setting, name in names.items()}
-    finally:
-        asyncio.run(_execute([f"DROP DATABASE {name} WITH (FORCE)" for name in names.values()]))
-
-
-async def _execute(statements: list[str]) -> None:
-    import asyncpg
-
-    connection = await asyncpg.connect(f"{POSTGRESQL}/postgres")
-    try:
-        for statement in statements:
-            await connection.execute(statement)
-    finally:
-        await connection.close()
+    names = ("catalog", "tables", "keys")
+    with postgresql_databases(*names, server=POSTGRESQL) as uris:
+        yield {f"{name}_uri": uri for name, uri in zip(names, uris, strict=True)}
 
 
 def _measured(data_root: Path, count: int, uris: dict[str, str]) -> dict[str, float]:

@@ -5,16 +5,14 @@ CI sets LUNCHBOX_CI_SERVICES=1: there, a service that does not answer is a failu
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import os
 import socket
-import uuid
 from collections.abc import Iterator
 
 import pytest
 
-POSTGRESQL = "postgresql://root@127.0.0.1:5432"
+from benchmarks import databases
 
 
 def _need(name: str, port: int) -> None:
@@ -31,26 +29,8 @@ def _need(name: str, port: int) -> None:
 def postgresql_databases(*names: str) -> Iterator[list[str]]:
     """Addresses of new databases, which are dropped afterwards."""
     _need("PostgreSQL", 5432)
-    databases = [f"lunchbox_{name}_{uuid.uuid4().hex[:12]}" for name in names]
-    _execute([f'CREATE DATABASE "{database}"' for database in databases])
-    try:
-        yield [f"{POSTGRESQL}/{database}" for database in databases]
-    finally:
-        _execute([f'DROP DATABASE IF EXISTS "{database}" WITH (FORCE)' for database in databases])
-
-
-def _execute(statements: list[str]) -> None:
-    import asyncpg
-
-    async def run() -> None:
-        connection = await asyncpg.connect(f"{POSTGRESQL}/postgres")
-        try:
-            for statement in statements:
-                await connection.execute(statement)
-        finally:
-            await connection.close()
-
-    asyncio.run(run())
+    with databases.postgresql_databases(*names) as uris:
+        yield uris
 
 
 @contextlib.contextmanager
