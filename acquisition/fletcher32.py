@@ -1,10 +1,11 @@
-"""Chunks as HDF5's filter `fletcher32` leaves them, in less than half of its time.
+"""Chunks as HDF5's filter `fletcher32` leaves them, in a fifth of its time.
 
-HDF5 adds a frame's words up one by one, and copies the frame twice. Here OpenCV adds up whole rows, and the frame is
-copied once; HDF5 takes the chunk as it is, and checks it when it is read, as ever.
+HDF5 adds a frame's words up one by one, and copies the frame twice. Here OpenCV adds up whole rows and columns, and the
+frame is copied once; HDF5 takes the chunk as it is, and checks it when it is read, as ever.
 
 The checksum is two sums modulo 65535 over the big-endian 16-bit words w_i, i = 0 .. n - 1: of w_i, and of (n - i) w_i
-(J. G. Fletcher, IEEE Transactions on Communications 30 (1982) 247).
+(J. G. Fletcher, IEEE Transactions on Communications 30 (1982) 247). To swap the bytes of all words is to multiply both
+sums by 256, since 65536 = 1 modulo 65535: so the sums are those of the words as the processor has them.
 """
 
 from __future__ import annotations
@@ -13,9 +14,11 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-_BLOCKS, _ROWS = 16, 64  # word i = (block * _ROWS + row) * width + column
 _BYTES = 4  # of the checksum
 _MODULUS = 65535
+_SWAPPED = 256  # little-endian processors, which all are that OpenCV's wheels are made for
+#: Words whose sum is below 2^24: exact in float32, which OpenCV adds up ten times as fast as whole numbers.
+_EXACT = 256
 
 
 class ChecksummedChunk:
@@ -28,11 +31,12 @@ class ChecksummedChunk:
 
     def __init__(self, size: int) -> None:
         self._size = size
-        unit = 2 * _BLOCKS * _ROWS
+        unit = 2 * _EXACT * _EXACT
         padded = -(-size // unit) * unit
         self._memory = np.zeros(padded + _BYTES, "u1")
-        # Zeros behind the frame change neither sum: the words count from its end.
-        self._blocks = self._memory[:padded].reshape(_BLOCKS, _ROWS, -1)
+        # Word i = row * width + column. Zeros behind the frame change neither sum: the words count from its end.
+        self._words = self._memory[:padded].view("u2").reshape(_EXACT, -1)
+        self._places = np.arange(self._words.shape[1])
 
     def of(self, frame: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
         """`frame` and its checksum, (`size` + 4,) u1; good until the next call."""
@@ -44,21 +48,20 @@ class ChecksummedChunk:
         return chunk
 
     def _checksum(self) -> int:
-        blocks = np.concatenate([_word_sums(block) for block in self._blocks]).sum(axis=1)
-        within_block = _word_sums(self._blocks.reshape(_BLOCKS, -1))[0]
-        words, length = -(-self._size // 2), within_block.size
-        first = int(blocks.sum())
-        # Of i w_i; i = block * length + place within the block.
-        places = length * int(blocks @ np.arange(_BLOCKS)) + int(within_block @ np.arange(length))
+        width = self._words.shape[1]
+        columns = _sums(self._words, 0)
+        rows = _sums(self._words.reshape(-1, _EXACT), 1).reshape(_EXACT, -1).sum(axis=1)
+        first = int(rows.sum())
+        places = width * int(rows @ self._places[:_EXACT]) + int(columns @ self._places)  # of i w_i
+        words = -(-self._size // 2)
         return _modulo(words * first - places) << 16 | _modulo(first)
 
 
-def _word_sums(rows: npt.NDArray[np.uint8]) -> npt.NDArray[np.int64]:
-    """Sums over the rows of (row, byte) of their words, (1, word)."""
-    sums = cv2.reduce(rows, 0, cv2.REDUCE_SUM, dtype=cv2.CV_32S).astype(np.int64)
-    return sums[:, ::2] * 256 + sums[:, 1::2]
+def _sums(words: npt.NDArray[np.uint16], axis: int) -> npt.NDArray[np.int64]:
+    """Over `axis`, which is `_EXACT` words long at most."""
+    return cv2.reduce(words, axis, cv2.REDUCE_SUM, dtype=cv2.CV_32F).reshape(-1).astype(np.int64)
 
 
 def _modulo(total: int) -> int:
     # HDF5 folds the upper half into the lower one, which leaves 0 of nothing but zeros.
-    return total % _MODULUS or (_MODULUS if total else 0)
+    return total * _SWAPPED % _MODULUS or (_MODULUS if total else 0)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import builtins
 import contextlib
-import functools
 import sys
 from collections.abc import Callable, Generator, Sequence
 from typing import Any, get_args
@@ -13,7 +12,8 @@ import bluesky.plan_stubs as bps
 import bluesky.plans as bp
 import bluesky.preprocessors as bpp
 import numpy as np
-from bluesky.utils import Msg, single_gen
+from bluesky.protocols import Triggerable
+from bluesky.utils import Msg, all_safe_rewind, separate_devices
 
 from acquisition.devices import LaserError, LunchBox, SimulatedBench
 from acquisition.frame_file import Background
@@ -85,7 +85,7 @@ def angle_scan(
     for angle in angles:
         lunchbox.servo.check_value(angle)
     md = {"plan_name": "angle_scan", "background": background, **(md or {})}
-    scan = bp.scan(together, lunchbox.servo, start, stop, num=num, per_step=_turning_ahead(lunchbox, angles), md=md)
+    scan = bp.scan(together, lunchbox.servo, start, stop, num=num, per_step=_turning_ahead(lunchbox, together, angles), md=md)
     return (yield from _laser_off_at_end(lunchbox, _prepared(lunchbox, scan, points=num, background=background)))
 
 
@@ -116,7 +116,7 @@ def up_down_scan(
         lunchbox.servo.check_value(angle)
     md = {"plan_name": "up_down_scan", **(md or {})}
     angles = [*up, *up[-2::-1]]
-    scan = bp.list_scan(together, lunchbox.servo, angles, per_step=_turning_ahead(lunchbox, angles), md=md)
+    scan = bp.list_scan(together, lunchbox.servo, angles, per_step=_turning_ahead(lunchbox, together, angles), md=md)
     return (yield from _laser_off_at_end(lunchbox, _prepared(lunchbox, scan, points=2 * num - 1)))
 
 
@@ -243,26 +243,41 @@ def calibrate(detectors: Detectors, *, bench: SimulatedBench | None = None, md: 
     return result
 
 
-def _turning_ahead(lunchbox: LunchBox, angles: Sequence[float]) -> Callable[..., Plan]:
-    """`one_nd_step` of a scan over `angles`, in which the servo turns to the next one while frames are written.
+def _turning_ahead(lunchbox: LunchBox, detectors: Sequence[Any], angles: Sequence[float]) -> Callable[..., Plan]:
+    """The `per_step` of a scan over `angles`: `one_nd_step`, but the servo turns on while frames are written.
 
-    Each step sets its own angle too, as ever: a plan that is resumed begins its point anew, at its angle.
+    Each step sets its own angle too, as ever: a plan that is resumed begins its point anew, at its angle. These are
+    plain messages, since each of bluesky's stubs prints the whole stack into a string, a third of a point's time.
     """
+    servo = lunchbox.servo
     following = iter([*angles[1:], None])
+    # The others are read before it turns; what LunchBox reads was measured.
+    readable = sorted(separate_devices([*detectors, servo]), key=lambda device: device is lunchbox)
+    rewindable = all_safe_rewind(readable)
 
-    def take_reading(devices: Sequence[Any], name: str = "primary") -> Plan:
-        angle = next(following)
+    def step(detectors: Sequence[Any], step: dict[Any, float], pos_cache: dict[Any, float | None]) -> Plan:
+        yield Msg("checkpoint")
+        yield Msg("set", servo, step[servo], group="turn")
+        yield Msg("wait", group="turn")
+        yield from bpp.rewindable_wrapper(reading(next(following)), rewindable)
 
-        def turn_first(message: Msg) -> tuple[Plan | None, None]:
-            if angle is None or (message.command, message.obj) != ("read", lunchbox):
-                return None, None
-            return bpp.pchain(bps.abs_set(lunchbox.servo, angle, ahead=True), single_gen(message)), None
+    def reading(angle: float | None) -> Plan:
+        for device in readable:
+            if isinstance(device, Triggerable):
+                yield Msg("trigger", device, group="frames")
+        yield Msg("wait", group="frames")
+        yield Msg("create", name="primary")
+        try:
+            for device in readable:
+                if device is lunchbox and angle is not None:
+                    yield Msg("set", servo, angle, ahead=True)
+                yield Msg("read", device)
+        except Exception:
+            yield Msg("drop")
+            raise
+        yield Msg("save")
 
-        # The others are read before it turns; what LunchBox reads was measured.
-        in_turn = sorted(devices, key=lambda device: device is lunchbox)
-        return (yield from bpp.plan_mutator(bps.trigger_and_read(in_turn, name), turn_first))
-
-    return functools.partial(bps.one_nd_step, take_reading=take_reading)
+    return step
 
 
 def _ask(question: str) -> Plan:

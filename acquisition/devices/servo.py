@@ -38,6 +38,8 @@ class Servo(PVPositionerPC):
         self._travelling: DeviceStatus | None = None
         self._target: float | None = None  # of the last move that was asked for here
         self._begun: tuple[float, DeviceStatus] | None = None  # ahead of whoever will wait for it
+        self._sent = DeviceStatus(self)
+        self._sent.set_finished()
         self.setpoint.subscribe(self._connection_changed, event_type=self.setpoint.SUB_META, run=False)
 
     def describe(self) -> OrderedDict[str, Any]:
@@ -81,9 +83,7 @@ class Servo(PVPositionerPC):
         if not ahead:
             return move
         self._begun = new_position, move
-        sent = DeviceStatus(self)
-        sent.set_finished()
-        return sent
+        return self._sent
 
     def _start(self, angle: float, timeout: float) -> DeviceStatus:
         arrived = self._travelling = DeviceStatus(self)
