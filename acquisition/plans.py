@@ -85,7 +85,8 @@ def angle_scan(
     for angle in angles:
         lunchbox.servo.check_value(angle)
     md = {"plan_name": "angle_scan", "background": background, **(md or {})}
-    scan = bp.scan(together, lunchbox.servo, start, stop, num=num, per_step=_turning_ahead(lunchbox, together, angles), md=md)
+    step = _turning_ahead(lunchbox, together, angles)
+    scan = bp.scan(together, lunchbox.servo, start, stop, num=num, per_step=step, md=md)
     return (yield from _laser_off_at_end(lunchbox, _prepared(lunchbox, scan, points=num, background=background)))
 
 
@@ -116,7 +117,8 @@ def up_down_scan(
         lunchbox.servo.check_value(angle)
     md = {"plan_name": "up_down_scan", **(md or {})}
     angles = [*up, *up[-2::-1]]
-    scan = bp.list_scan(together, lunchbox.servo, angles, per_step=_turning_ahead(lunchbox, together, angles), md=md)
+    step = _turning_ahead(lunchbox, together, angles)
+    scan = bp.list_scan(together, lunchbox.servo, angles, per_step=step, md=md)
     return (yield from _laser_off_at_end(lunchbox, _prepared(lunchbox, scan, points=2 * num - 1)))
 
 
@@ -266,15 +268,12 @@ def _turning_ahead(lunchbox: LunchBox, detectors: Sequence[Any], angles: Sequenc
             if isinstance(device, Triggerable):
                 yield Msg("trigger", device, group="frames")
         yield Msg("wait", group="frames")
+        # What fails from here on ends the run, and its bundle with it; after a rewind there is none to drop.
         yield Msg("create", name="primary")
-        try:
-            for device in readable:
-                if device is lunchbox and angle is not None:
-                    yield Msg("set", servo, angle, ahead=True)
-                yield Msg("read", device)
-        except Exception:
-            yield Msg("drop")
-            raise
+        for device in readable:
+            if device is lunchbox and angle is not None:
+                yield Msg("set", servo, angle, ahead=True)
+            yield Msg("read", device)
         yield Msg("save")
 
     return step

@@ -110,7 +110,7 @@ class Recording:
         # They are on disk; only now may documents name them. An image that nobody read is not named.
         frames = {"lunchbox_image": index, "lunchbox_background": self._file.n_backgrounds - 1}
         for key in taken:
-            datum = self._resources[key].compose_datum(datum_kwargs={"frame": frames[key]})
+            datum = self._resources[key].compose_datum(datum_kwargs={"frame": frames[key]}, validate=False)
             self._unsent_datums[key] = datum
             self.datum_ids[key] = datum["datum_id"]
 

@@ -94,9 +94,19 @@ class Laser(Device):
             if inhibited:
                 self.off()
 
+    def readback(self) -> float:
+        """Its power now, 0..1, fresh from the IOC; raises `LaserError` when that does not answer."""
+        try:
+            return float(self.power.get(use_monitor=False, timeout=ANSWER_TIMEOUT))
+        except (TimeoutError, DisconnectedError) as error:
+            raise LaserError(
+                f"{self.power.pvname}: the IOC does not answer ({type(error).__name__}). If it is gone, its watchdog "
+                "has turned the laser off; start it again with `lunchbox ioc`."
+            ) from error
+
     def verify(self, power: float) -> float:
-        """The readback, fresh from the IOC, if it is `power`; raises `LaserError` if not."""
-        readback = float(self.power.get(use_monitor=False, timeout=ANSWER_TIMEOUT))
+        """The readback, if it is `power`; raises `LaserError` if not."""
+        readback = self.readback()
         if abs(readback - power) > 0.01:
             raise LaserError(
                 f"{self.power.pvname}: {readback:g} where {power:g} was asked for. "

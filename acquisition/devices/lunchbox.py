@@ -218,17 +218,14 @@ class LunchBox(Device):
         return self.laser.inhibited
 
     def _take_pair(self, recording: Recording) -> _Exposed:
-        laser, servo = self.laser, self.servo
+        servo = self.servo
         setpoint = servo.commanded()
         # Before the laser is on; what monitors say costs nothing, and where they lag the IOC is asked.
         if not servo.seems_at(setpoint):
             servo.verify(setpoint)
         background: Exposure | None = None
         if self._backgrounds == "each" or (self._backgrounds == "first" and self._background is None):
-            laser.off()
-            background = self.camera.grab(timeout=self.settings.camera.timeout)
-            # Another client may have lit it: a background with spots in it would take them out of the image.
-            laser.verify(0.0)
+            background = self._take_dark()
         if self._recording is not recording:
             raise LaserError(f"{self.name} was unstaged while the camera was busy; the laser stays off.")
         image, lit = self._expose()
@@ -253,6 +250,16 @@ class LunchBox(Device):
         return OrderedDict(
             (key, {"value": value, "timestamp": taken.get(key, image.timestamp)}) for key, value in values.items()
         )
+
+    def _take_dark(self) -> Exposure:
+        """A frame without the laser, which is off since the last image; spots in it would go from the image."""
+        dark = self.camera.grab(timeout=self.settings.camera.timeout)
+        if self.laser.readback():
+            # Somebody else lit it.
+            self.laser.off()
+            dark = self.camera.grab(timeout=self.settings.camera.timeout)
+            self.laser.verify(0.0)
+        return dark
 
     def _expose(self) -> tuple[Exposure, float]:
         """An image, and the power that the laser had at its end; the laser is off then."""

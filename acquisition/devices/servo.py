@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import time
 from collections import OrderedDict
+from collections.abc import Iterator
 from typing import Any
 
 from ophyd import Component as Cpt
@@ -14,6 +16,8 @@ from ophyd.utils import InvalidState, LimitError
 from acquisition.devices.connection import ANSWER_TIMEOUT
 from acquisition.settings import ServoSettings
 from catalog.errors import LunchBoxError
+
+_MONITORS_FOLLOW = 0.005  # s; later than that, the IOC is asked
 
 
 class ServoError(LunchBoxError, RuntimeError):
@@ -41,6 +45,11 @@ class Servo(PVPositionerPC):
         self._sent = DeviceStatus(self)
         self._sent.set_finished()
         self.setpoint.subscribe(self._connection_changed, event_type=self.setpoint.SUB_META, run=False)
+
+    def _repr_info(self) -> Iterator[tuple[str, Any]]:
+        # Runs record this as their motor; and the RunEngine asks with each message.
+        yield "prefix", self.prefix
+        yield "name", self.name
 
     def describe(self) -> OrderedDict[str, Any]:
         """As of any positioner, with the setpoint's limits on the readback, whose own read 0 and 0."""
@@ -86,7 +95,8 @@ class Servo(PVPositionerPC):
         return self._sent
 
     def _start(self, angle: float, timeout: float) -> DeviceStatus:
-        arrived = self._travelling = DeviceStatus(self)
+        motion, arrived = DeviceStatus(self, timeout=timeout), DeviceStatus(self)
+        self._travelling = arrived
         self._target = angle
 
         def verify(motion: StatusBase) -> None:
@@ -94,15 +104,15 @@ class Servo(PVPositionerPC):
             # It may be over already: the IOC was lost.
             with contextlib.suppress(InvalidState):
                 try:
-                    # What monitors say costs nothing; where they lag, the IOC is asked.
-                    if failure is not None or not self.seems_at(angle):
+                    if failure is not None or not self._monitors_tell(angle):
                         self.verify(angle, because=failure)
                 except Exception as error:
                     arrived.set_exception(error)
                 else:
                     arrived.set_finished()
 
-        super().move(angle, wait=False, timeout=timeout).add_callback(verify)
+        motion.add_callback(verify)
+        self.setpoint.put(angle, wait=False, callback=lambda **_: motion.set_finished())
         return arrived
 
     def _left(self, angle: float, move: DeviceStatus) -> bool:
@@ -138,6 +148,13 @@ class Servo(PVPositionerPC):
         """Whether it rests at `angle` by what the monitors told last, which may be a moment old."""
         resting = self.done.get() == self.done_value
         return resting and abs(float(self.readback.get()) - angle) <= self.settings.tolerance
+
+    def _monitors_tell(self, angle: float) -> bool:
+        """Whether it `seems_at` angle in the moment by which monitors may follow the end of a put."""
+        deadline = time.monotonic() + _MONITORS_FOLLOW
+        while not (told := self.seems_at(angle)) and time.monotonic() < deadline:
+            time.sleep(_MONITORS_FOLLOW / 10)
+        return told
 
     def verify(self, angle: float, *, because: Exception | None = None) -> float:
         """The readback, deg, fresh from the IOC, if it agrees with `angle`.

@@ -304,6 +304,25 @@ def test_a_camera_that_wakes_up_after_unstage_does_not_light_the_laser(lunchbox:
     assert laser(lunchbox) == 0.0
 
 
+def test_a_laser_that_somebody_lit_before_the_background_is_put_out_and_the_background_taken_again(
+    lunchbox: LunchBox, camera: ArrayCamera
+) -> None:
+    seen: list[float] = []
+    grab = camera.grab
+    camera.grab = lambda: (seen.append(laser(lunchbox)), grab())[1]  # type: ignore[method-assign]
+    lunchbox.stage()
+    lunchbox.laser.power.put(1.0, use_complete=True, wait=True)
+    lunchbox.trigger().wait(timeout=5)
+    lunchbox.read()
+    assert seen == [1.0, 0.0, 1.0]
+    assert laser(lunchbox) == 0.0
+    (path,) = lunchbox.frames_dir.rglob("*.h5")
+    lunchbox.unstage()
+    with h5py.File(path) as file:
+        for name, number in ((layout.BACKGROUND, 1), (layout.IMAGE, 2)):
+            assert np.array_equal(file[name][0], camera.frame(number))
+
+
 def test_a_laser_that_somebody_lit_during_the_background_is_an_error_not_a_dark_image(
     lunchbox: LunchBox, camera: ArrayCamera
 ) -> None:
