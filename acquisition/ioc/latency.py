@@ -4,7 +4,8 @@ caproto makes its listening socket with protocol number 0. asyncio turns Nagle's
 IPPROTO_TCP, so each small answer of the IOC waits for the client's delayed acknowledgement: 40 ms. The sockets of the
 clients inherit the option from the listening one, and there is no other place to set it before they talk.
 
-caproto also holds each monitor update back for 10 ms in case that more follow; half a millisecond is enough here.
+caproto also holds a monitor update back for 10 ms in case that more follow. Here each is sent at once: they are few, and
+who has moved the servo waits for them.
 
 Both are private to caproto, which is why its version is pinned; a test measures that this still works.
 """
@@ -13,8 +14,6 @@ from __future__ import annotations
 
 import socket
 from typing import Any
-
-_BATCHING_TIMEOUT = 0.0005
 
 
 def reduce_latency() -> None:
@@ -42,4 +41,4 @@ def _send_without_batching() -> None:
     import caproto.server.common as common
 
     # CAPROTO_SERVER_HIGH_LOAD_TIMEOUT_SEC is read once, when caproto is imported, which is too early for us.
-    common.HIGH_LOAD_TIMEOUT = _BATCHING_TIMEOUT
+    common.HIGH_LOAD_TIMEOUT = 0.0
