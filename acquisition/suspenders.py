@@ -65,6 +65,10 @@ class LaserArmed:
         self._released: asyncio.Event | None = None
 
     def install(self, engine: RunEngine, **_: Any) -> None:
+        for other in engine.suspenders:
+            # Of a plan that was halted, which could not take it away.
+            if isinstance(other, LaserArmed) and other is not self and other._armed is self._armed:
+                engine.remove_suspender(other)
         self._engine = engine
         self._armed.subscribe(self._changed, run=True)
 
@@ -87,7 +91,7 @@ class LaserArmed:
             if self._released is not None:
                 _say(f"{self._armed.pvname} is 1: the scan goes on")
             self._release()
-        elif self._released is None and self._engine is not None:
+        elif self._released is None and self._engine is not None and self._engine.state != "idle":
             self._released = asyncio.Event()
             _say(
                 f"{self._armed.pvname} is 0: the laser is off, and the scan waits. See that nobody can look into the "

@@ -20,6 +20,7 @@ from acquisition.frame_file import RESERVE
 from acquisition.ioc.process import IOCProcess
 from acquisition.plans import angle_scan, count
 from acquisition.recording import Recording
+from acquisition.suspenders import with_laser_armed
 
 Documents = list[tuple[str, dict[str, Any]]]
 
@@ -113,6 +114,23 @@ def test_a_laser_that_is_disarmed_suspends_the_scan_until_it_is_armed(
         "give the command `lunchbox arm`, and it goes on by itself; Ctrl-C ends it.",
         "LUNCHBOX:LASER:ARM is 1: the scan goes on",
     ]
+    assert_scanned(documents, points=4)
+    assert not RE.suspenders
+
+
+def test_a_plan_that_was_halted_leaves_nothing_that_would_stop_the_next(
+    RE: Any, lunchbox: LunchBox, documents: Documents, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(RunEngineInterrupted):
+        RE(with_laser_armed(lunchbox, bps.pause()))
+    RE.halt()
+    capsys.readouterr()
+    for armed in (False, True):
+        lunchbox.laser.arm(armed)
+        time.sleep(0.1)
+        assert RE.state == "idle"
+    RE(angle_scan(lunchbox, start=0, stop=3, num=4), lambda *document: documents.append(document))
+    assert capsys.readouterr().err == ""
     assert_scanned(documents, points=4)
     assert not RE.suspenders
 
