@@ -12,6 +12,7 @@ Fedorov, Theory of Optimal Experiments, 1972).
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -44,38 +45,65 @@ def next_angle(fit: GratingFit, angles: ArrayLike) -> float:
 
 def expected_variance(fit: GratingFit, angles: ArrayLike) -> Array:
     """Variance of lambda/d after one more frame at each of the servo angles (deg), shape (n,); NaN: nothing to see."""
-    from scipy.linalg import cho_factor, cho_solve
+    return Design(fit, angles).variance()
 
-    seen, model, used = fit.seen, fit.model, fit.used
-    old_order, old_servo = fit.assignment.order[used], seen.servo[used]
-    frame, servo, order = _visible(fit, np.deg2rad(np.asarray(angles, float)))
-    n_old = int(used.sum())
 
-    white, texture = _typical(fit, order)
-    screen = np.concatenate([seen.screen[used], model.predict(fit.values, servo, order)])
-    width = np.concatenate([seen.width[used], np.full(len(servo), np.median(seen.width[used]))])
-    pixel = np.concatenate([seen.pixel[used], pixels_of(fit.calibration, screen[n_old:])])
-    common = fit.calibration.parameter_jacobian(pixel).reshape(2 * len(pixel), -1)
-    fixed = blocks(white) + speckle(texture, screen, width) + common @ fit.calibration.covariance @ common.T
-    every_servo, every_order = np.concatenate([old_servo, servo]), np.concatenate([old_order, order])
-    every_frame = np.concatenate([seen.frame[used], seen.n_frames + frame])
-    total = Errors(fixed, every_frame).total(model.slope(fit.values, every_servo, every_order), fit.jitter)
-    total[np.diag_indices_from(total)] += 1e-16
-    jacobian = model.jacobian(fit.values, every_servo, every_order).reshape(len(total), -1) * model.size
+class Design:
+    """What frames at some servo angles would tell.
 
-    old = slice(2 * n_old)
-    factor = cho_factor(total[old, old])
-    known = np.diag((model.size / model.prior_stderr) ** 2) + jacobian[old].T @ cho_solve(factor, jacobian[old])
-    g = model.index("lambda_over_d")
-    variance = np.full(np.size(angles), np.nan)
-    for i in np.unique(frame):
-        new = 2 * n_old + np.flatnonzero(np.repeat(frame == i, 2))
-        shared = cho_solve(factor, total[old, new])
-        change = jacobian[new] - shared.T @ jacobian[old]
-        own = total[np.ix_(new, new)] - total[old, new].T @ shared
-        own[np.diag_indices_from(own)] += 1e-14
-        variance[i] = np.linalg.inv(known + change.T @ np.linalg.solve(own, change))[g, g] * model.size[g] ** 2
-    return variance
+    Parameters
+    ----------
+    fit
+        Of the frames so far: its parameters and errors are taken to be the true ones.
+    angles
+        deg, shape (n,); an angle that is there twice stands for two frames.
+    """
+
+    def __init__(self, fit: GratingFit, angles: ArrayLike) -> None:
+        seen, model, used = fit.seen, fit.model, fit.used
+        frame, servo, order = _visible(fit, np.deg2rad(np.asarray(angles, float)))
+        n_old = int(used.sum())
+
+        white, texture = _typical(fit, order)
+        screen = np.concatenate([seen.screen[used], model.predict(fit.values, servo, order)])
+        width = np.concatenate([seen.width[used], np.full(len(servo), np.median(seen.width[used]))])
+        pixel = np.concatenate([seen.pixel[used], pixels_of(fit.calibration, screen[n_old:])])
+        common = fit.calibration.parameter_jacobian(pixel).reshape(2 * len(pixel), -1)
+        fixed = blocks(white) + speckle(texture, screen, width) + common @ fit.calibration.covariance @ common.T
+        every_servo = np.concatenate([seen.servo[used], servo])
+        every_order = np.concatenate([fit.assignment.order[used], order])
+        every_frame = np.concatenate([seen.frame[used], seen.n_frames + frame])
+        total = Errors(fixed, every_frame).total(model.slope(fit.values, every_servo, every_order), fit.jitter)
+        total[np.diag_indices_from(total)] += 1e-16
+        self._total = total
+        self._jacobian = model.jacobian(fit.values, every_servo, every_order).reshape(len(total), -1) * model.size
+        #: Of each row, which of the angles; -1 for what was measured.
+        self._frame = np.repeat(np.concatenate([np.full(n_old, -1), frame]), 2)
+        self._n = np.size(angles)
+        self._model = model
+
+    def variance(self, taken: Sequence[int] | None = None) -> Array:
+        """Variance of lambda/d after one more frame at each of the angles, shape (n,); NaN: nothing to see, or taken.
+
+        taken : those of the angles whose frames there are already, in place of the frames of the fit.
+        """
+        from scipy.linalg import cho_factor, cho_solve
+
+        total, jacobian, size = self._total, self._jacobian, self._model.size
+        taken = [-1] if taken is None else taken
+        old = np.flatnonzero(np.isin(self._frame, taken))
+        factor = cho_factor(total[np.ix_(old, old)])
+        known = np.diag((size / self._model.prior_stderr) ** 2) + jacobian[old].T @ cho_solve(factor, jacobian[old])
+        g = self._model.index("lambda_over_d")
+        variance = np.full(self._n, np.nan)
+        for i in np.setdiff1d(self._frame, [-1, *taken]):
+            new = np.flatnonzero(self._frame == i)
+            shared = cho_solve(factor, total[np.ix_(old, new)])
+            change = jacobian[new] - shared.T @ jacobian[old]
+            own = total[np.ix_(new, new)] - total[np.ix_(old, new)].T @ shared
+            own[np.diag_indices_from(own)] += 1e-14
+            variance[i] = np.linalg.inv(known + change.T @ np.linalg.solve(own, change))[g, g] * size[g] ** 2
+        return variance
 
 
 def _visible(fit: GratingFit, servo: Array) -> tuple[NDArray[np.intp], Array, NDArray[np.intp]]:

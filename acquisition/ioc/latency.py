@@ -4,8 +4,8 @@ caproto makes its listening socket with protocol number 0. asyncio turns Nagle's
 IPPROTO_TCP, so each small answer of the IOC waits for the client's delayed acknowledgement: 40 ms. The sockets of the
 clients inherit the option from the listening one, and there is no other place to set it before they talk.
 
-caproto also holds a monitor update back for 10 ms in case that more follow. Here each is sent at once: they are few, and
-who has moved the servo waits for them.
+caproto also holds a monitor update back for 10 ms in case that more follow. Here each is sent at once: they are few,
+and who has moved the servo waits for them.
 
 Both are private to caproto, which is why its version is pinned; a test measures that this still works.
 """
