@@ -1,4 +1,4 @@
-"""Chunks as HDF5's filter `fletcher32` leaves them, in a fifth of its time.
+"""Chunks as HDF5's filter `fletcher32` leaves them, in less than a third of its time.
 
 HDF5 adds a frame's words up one by one, and copies the frame twice. Here OpenCV adds up whole rows and columns, and the
 frame is copied once; HDF5 takes the chunk as it is, and checks it when it is read, as ever.
@@ -17,7 +17,7 @@ import numpy.typing as npt
 _BYTES = 4  # of the checksum
 _MODULUS = 65535
 _SWAPPED = 256  # little-endian processors, which all are that OpenCV's wheels are made for
-#: Words whose sum is below 2^24: exact in float32, which OpenCV adds up ten times as fast as whole numbers.
+#: Words whose sum is below 2^24: exact in float32, in which OpenCV adds up fastest.
 _EXACT = 256
 
 

@@ -17,6 +17,7 @@ from benchmarks.table import Row, seconds
 
 SHAPE = (960, 1280, 3)
 POINTS = 46
+_SCANS = 8  # of each kind; a scan is short beside what an unsteady machine does to it
 
 
 class ReadyCamera:
@@ -89,7 +90,7 @@ def _scan(folder: Path) -> Iterator[Row]:
 
         engine = RunEngine()
         motor, detector = SynAxis(name="motor"), SynSignal(name="detector")
-        floor = seconds(lambda: engine(scan([detector], motor, 0, 45, POINTS))) / POINTS
+        floor = seconds(lambda: engine(scan([detector], motor, 0, 45, POINTS)), repeat=_SCANS) / POINTS
         floors = ("bare RunEngine", floor * 1e3)
         for name, files, background in (
             ("checksum", FileSettings(fsync=False), "each"),
@@ -106,7 +107,7 @@ def _scan(folder: Path) -> Iterator[Row]:
             def scan_once(lunchbox: Any = lunchbox, background: Any = background) -> None:
                 engine(angle_scan(lunchbox, num=POINTS, background=background))
 
-            took = seconds(scan_once, before=lambda: _remove_frames(folder)) / POINTS
+            took = seconds(scan_once, repeat=_SCANS, before=lambda: _remove_frames(folder)) / POINTS
             yield Row(f"scan, flush, {name}", "ms/point", took * 1e3, *floors)
             if name == "checksum":
                 yield from _stages(lunchbox, engine, floor)
@@ -141,7 +142,6 @@ def _stages(lunchbox: Any, engine: Any, floor: float) -> Iterator[Row]:
             lunchbox.laser.verify(0.0)
 
     def light() -> None:
-        lunchbox.laser.off()
         lunchbox.laser.on(1.0)
         lunchbox.laser.off()
 
@@ -156,7 +156,7 @@ def _stages(lunchbox: Any, engine: Any, floor: float) -> Iterator[Row]:
     recording = lunchbox._recording
     for name, stage in (
         ("angle and laser read back", checks),
-        ("laser off, on, off", light),
+        ("laser on, off", light),
         ("two grabs", lambda: [lunchbox.camera.grab(timeout=1.0) for _ in range(2)]),
         ("two frames written", lambda: recording.append(frame, frame, servo=float(next(index)))),
         ("brightest spot", lambda: _brightest(frame, frame)),

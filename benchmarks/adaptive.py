@@ -76,13 +76,14 @@ def uniform(bench: Bench, start: float, stop: float) -> Any:
 
 
 def fewest(fit: Any, start: float, stop: float) -> int:
-    """Angles a degree apart, chosen one by one by somebody who knows everything, that tell as much as 46 even ones."""
+    """Of the same angles, chosen one by one by somebody who knows everything: how many tell as much as 46 even ones."""
     from analysis.design import Design
+    from lunchbox.guide import candidate_angles
 
-    angles, copies = np.linspace(start, stop, 2 * POINTS - 1), 3
-    design = Design(fit, np.repeat(angles, copies))
-    last = copies * (len(angles) - 1)
-    enough = design.variance(range(0, last, 2 * copies))[last]
+    angles = candidate_angles(start, stop)
+    design = Design(fit, angles)
+    last = len(angles) - 1
+    enough = design.variance(range(0, last, last // (POINTS - 1)))[last]
     taken = [0, last]
     while np.nanmin(variance := design.variance(taken)) > enough:
         taken.append(int(np.nanargmin(variance)))
@@ -122,14 +123,14 @@ def rows() -> Iterator[Row]:
                 pairs.append((even, adaptive(Bench(density, 1000 + seed), even.stated)))
                 if start < 0:  # as far as the adaptive scan goes
                     bounds.append(fewest(fit, start, 45.0))
-            # "as": to the same stated error as that uniform scan.
-            what = f"adaptive scan, {density / 1e3:.0f}/mm, as {start:g}..45 deg"
+            # "as": to the same stated error as the uniform scan from there to there, deg.
+            what = f"adaptive, {density / 1e3:.0f}/mm, as {start:g}..45"
             points = float(np.median([ours.points for _, ours in pairs]))
-            yield Row(f"{what}: points", "median", points, "46 even ones; goal 0.45", POINTS)
+            yield Row(f"{what}: points", "median", points, "46 even; goal 0.45", POINTS)
             if bounds:
                 least = float(np.median(bounds))
-                yield Row(f"{what}: points, knowing everything", "median", least, "46 even ones", POINTS)
+                yield Row("- points, knowing everything", "median", least, "46 even", POINTS)
             rms = [float(np.sqrt(np.mean([r.true**2 for r in side]))) for side in zip(*pairs, strict=True)]
-            yield Row(f"{what}: true error", "%, rms", 100 * rms[1], "46 even ones", 100 * rms[0])
+            yield Row(f"{what}: true error", "%, rms", 100 * rms[1], "46 even", 100 * rms[0])
             stated = [float(np.median([r.stated for r in side])) for side in zip(*pairs, strict=True)]
-            yield Row(f"{what}: stated error", "%", 100 * stated[1], "46 even ones", 100 * stated[0])
+            yield Row(f"{what}: stated error", "%", 100 * stated[1], "46 even", 100 * stated[0])

@@ -31,13 +31,12 @@ def live_fit(settings: LunchBoxSettings) -> LiveFit:
 
 def first_angles(start: float, stop: float) -> list[float]:
     """Where an adaptive scan from `start` to `stop` (deg) begins."""
-    margin = 0.05 * (stop - start)
-    return [float(angle) for angle in np.linspace(start + margin, stop - margin, FIRST)]
+    return [float(angle) for angle in np.linspace(start, stop, FIRST)]
 
 
 def candidate_angles(start: float, stop: float) -> NDArray[np.float64]:
-    """Where it may go next: every degree."""
-    return np.linspace(start, stop, max(round(abs(stop - start)), FIRST - 1) + 1)
+    """Where it may go next: every half degree, which is far enough for speckle that does not repeat."""
+    return np.linspace(start, stop, max(round(2 * abs(stop - start)), FIRST - 1) + 1)
 
 
 class LiveLines:
@@ -70,7 +69,7 @@ class Guide:
         self._fitted = 0
 
     def look(self, start: float, stop: float) -> list[float]:
-        """Choose angles from `start` to `stop` (deg), a degree apart; returns the first ones."""
+        """Choose angles from `start` to `stop` (deg), half a degree apart; returns the first ones."""
         self.candidates = candidate_angles(start, stop)
         return first_angles(start, stop)
 
@@ -94,6 +93,6 @@ class Guide:
         if not self._quiet:
             from tqdm import tqdm
 
-            then = "that will do" if done else f"next {angle:+.0f} deg"
+            then = "that will do" if done else f"next {angle:+.1f} deg"
             tqdm.write(f"after {n} angles lambda/d = {fit.lambda_over_d:.5f} +- {100 * error:.2f} %; {then}")
         return None if done else angle
