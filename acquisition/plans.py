@@ -13,7 +13,7 @@ import bluesky.plans as bp
 import bluesky.preprocessors as bpp
 import numpy as np
 from bluesky.protocols import Triggerable
-from bluesky.utils import Msg, all_safe_rewind, separate_devices
+from bluesky.utils import IllegalMessageSequence, Msg, all_safe_rewind, separate_devices
 
 from acquisition.devices import LaserError, LunchBox, SimulatedBench
 from acquisition.frame_file import Background
@@ -268,12 +268,17 @@ def _turning_ahead(lunchbox: LunchBox, detectors: Sequence[Any], angles: Sequenc
             if isinstance(device, Triggerable):
                 yield Msg("trigger", device, group="frames")
         yield Msg("wait", group="frames")
-        # What fails from here on ends the run, and its bundle with it; after a rewind there is none to drop.
         yield Msg("create", name="primary")
-        for device in readable:
-            if device is lunchbox and angle is not None:
-                yield Msg("set", servo, angle, ahead=True)
-            yield Msg("read", device)
+        try:
+            for device in readable:
+                if device is lunchbox and angle is not None:
+                    yield Msg("set", servo, angle, ahead=True)
+                yield Msg("read", device)
+        except Exception:
+            # Else the baseline at the run's end could not be read. A plan that was suspended has dropped it already.
+            with contextlib.suppress(IllegalMessageSequence):
+                yield Msg("drop")
+            raise
         yield Msg("save")
 
     return step

@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from bluesky.preprocessors import SupplementalData
 from bluesky.run_engine import RunEngine
-from bluesky.utils import FailedStatus, RunEngineInterrupted, TransitionError
+from bluesky.utils import DefaultDuringTask, FailedStatus, RunEngineInterrupted, TransitionError
 from ophyd.utils import DisconnectedError
 from pydantic import ValidationError
 
@@ -54,6 +54,9 @@ __all__ = ["RE", "Interrupted", "Session", "angle_scan", "bench", "calibrate", "
 
 Document = Mapping[str, Any]
 Subscriber = Callable[[str, dict[str, Any]], Any]
+
+
+_TURN = 0.1  # s, between two looks for a signal
 
 
 class MetadataError(LunchBoxError, ValueError):
@@ -162,7 +165,7 @@ def open_session(settings: LunchBoxSettings | None = None, *, interactive: bool 
     devices = [lunchbox_device] if bench_device is None else [lunchbox_device, bench_device]
     connect(*devices, timeout=settings.acquisition.connect_timeout)
     journal = Journal(root / layout.JOURNAL_DIR)
-    engine = RunEngine(_start_metadata(settings), scan_id_source=journal.next_scan_id)
+    engine = RunEngine(_start_metadata(settings), scan_id_source=journal.next_scan_id, during_task=_InTurns())
     engine.md_validator = _validate_metadata
     # First, so that no other subscriber can come between a document and the disk.
     engine.subscribe(journal)
@@ -287,6 +290,17 @@ def _link_calibrations(engine: RunEngine, known: Mapping[str, Any]) -> None:
     for key in KEYS:
         engine.md.pop(key, None)
     engine.md.update(known)
+
+
+class _InTurns(DefaultDuringTask):
+    """Waits for a plan in turns: the kernel may give a signal to another thread, which wakes nobody who only waits."""
+
+    def block(self, blocking_event: threading.Event) -> None:
+        matplotlib = sys.modules.get("matplotlib")
+        if matplotlib is not None and "qt" in matplotlib.get_backend().lower():
+            super().block(blocking_event)  # Qt's loop has turns of its own
+        while not blocking_event.wait(_TURN):
+            pass
 
 
 class _SignalsAbort:

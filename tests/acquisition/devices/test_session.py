@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import signal
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,7 +15,7 @@ from command import SMALL_BENCH
 from acquisition.ioc.process import IOCProcess
 from acquisition.plans import NobodyToAsk
 from acquisition.scan_table import ScanTable
-from acquisition.session import MetadataError, Session, angle_scan, calibrate, count, open_session
+from acquisition.session import Interrupted, MetadataError, Session, angle_scan, calibrate, count, open_session
 from catalog import layout
 from catalog.errors import DataRootError
 from config import load_settings
@@ -159,3 +161,21 @@ def test_a_plan_without_a_run_has_no_uid(session: Session) -> None:
     from bluesky.plan_stubs import null
 
     assert session.run(null()) == ""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_that_reaches_another_thread_ends_the_scan_too(session: Session, number: signal.Signals) -> None:
+    emitted: list[str] = []
+
+    def kill_this_thread() -> None:
+        signal.pthread_kill(threading.get_ident(), number)
+
+    def watch(name: str, document: dict[str, Any]) -> None:
+        emitted.append(name)
+        if name == "event":
+            threading.Thread(target=kill_this_thread).start()
+
+    with pytest.raises(Interrupted):
+        session.run(count(session.lunchbox, num=20, delay=0.5), watch)
+    assert emitted.count("event") < 4
+    assert emitted[-1] == "stop"
