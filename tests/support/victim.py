@@ -96,9 +96,9 @@ def scan(case: str, delay: float, lit: bool, data_root: str, pins: str) -> None:
     camera_settings = settings.acquisition.camera.model_copy(
         update={"kind": "opencv", "count_time": COUNT_TIME, "timeout": CAMERA_TIMEOUT}
     )
-    settings = settings.model_copy(
-        update={"acquisition": settings.acquisition.model_copy(update={"camera": camera_settings})}
-    )
+    # Many scans begin at once here, on two cores.
+    acquisition = settings.acquisition.model_copy(update={"camera": camera_settings, "connect_timeout": 20.0})
+    settings = settings.model_copy(update={"acquisition": acquisition})
     session = open_session(settings)
     camera = Camera(Path(pins))
     session.lunchbox.camera.source = camera
