@@ -110,7 +110,7 @@ def _scan(folder: Path) -> Iterator[Row]:
             took = seconds(scan_once, repeat=_SCANS, before=lambda: _remove_frames(folder)) / POINTS
             yield Row(f"scan, flush, {name}", "ms/point", took * 1e3, *floors)
             if name == "checksum":
-                yield from _stages(lunchbox, engine, floor)
+                yield from _stages(lunchbox, engine, folder, floor)
             lunchbox.destroy()
 
 
@@ -120,7 +120,7 @@ def _remove_frames(folder: Path) -> None:
         path.unlink()
 
 
-def _stages(lunchbox: Any, engine: Any, floor: float) -> Iterator[Row]:
+def _stages(lunchbox: Any, engine: Any, folder: Path, floor: float) -> Iterator[Row]:
     """Where the time of a point goes: each stage alone, its best of many."""
     from bluesky.plans import scan
     from ophyd.sim import SynSignal
@@ -132,7 +132,6 @@ def _stages(lunchbox: Any, engine: Any, floor: float) -> Iterator[Row]:
     yield Row("- RunEngine, documents", "ms/point", floor * 1e3)
     yield Row("- servo, put to DMOV and readback", "ms/point", (moved - floor) * 1e3)
     frame = lunchbox.camera.source.grab()
-    lunchbox.stage()
     setpoint = lunchbox.servo.setpoint.get(use_monitor=False)
     index = itertools.count()
 
@@ -153,18 +152,23 @@ def _stages(lunchbox: Any, engine: Any, floor: float) -> Iterator[Row]:
         lunchbox.trigger().wait(timeout=10)
         lunchbox.read()
 
-    recording = lunchbox._recording
+    def written() -> None:
+        lunchbox._recording.append(frame, frame, servo=float(next(index)))
+
     for name, stage in (
         ("angle and laser read back", checks),
         ("laser on, off", light),
         ("two grabs", lambda: [lunchbox.camera.grab(timeout=1.0) for _ in range(2)]),
-        ("two frames written", lambda: recording.append(frame, frame, servo=float(next(index)))),
+        ("two frames written", written),
         ("brightest spot", lambda: _brightest(frame, frame)),
         ("trigger: the first three of these", lambda: lunchbox.trigger().wait(timeout=10)),
         ("trigger and read: all of these", trigger_and_read),
     ):
-        yield Row(f"- {name}", "ms/point", seconds(stage, repeat=POINTS, before=recorded) * 1e3)
-    lunchbox.unstage()
+        lunchbox.stage()
+        took = seconds(stage, repeat=POINTS, before=recorded)
+        lunchbox.unstage()
+        _remove_frames(folder)
+        yield Row(f"- {name}", "ms/point", took * 1e3)
 
 
 def _write(folder: Path) -> Iterator[Row]:
