@@ -42,6 +42,7 @@ class Person:
             time.sleep(0.01)
             self._listen()
         try:
+            assert "the scan waits" in self.said
             self._acts()
         except BaseException as error:
             self._failure = error
@@ -155,12 +156,12 @@ def test_a_contact_that_bounces_costs_no_scan(
 def test_a_plan_is_suspended_on_the_servos_way_too(
     RE: Any, lunchbox: LunchBox, documents: Documents, capsys: pytest.CaptureFixture[str], armed: Callable[[], None]
 ) -> None:
-    def disarm(*, value: int, **_: Any) -> None:
-        if value == 0 and len(primary(documents)) == 1:
-            lunchbox.servo.done.clear_sub(disarm)
+    def disarm(*, value: float, **_: Any) -> None:
+        if value > -85 and len(primary(documents)) == 1:
+            lunchbox.servo.readback.clear_sub(disarm)
             lunchbox.laser.armed.put(0, wait=False)
 
-    lunchbox.servo.done.subscribe(disarm, run=False)
+    lunchbox.servo.readback.subscribe(disarm, run=False)
     person = Person(capsys, armed)
     RE(angle_scan(lunchbox, start=-90, stop=90, num=2), lambda *document: documents.append(document))
     person.finish()
