@@ -185,8 +185,9 @@ def test_a_pause_on_the_servos_way_is_no_failure(
     def pause(*, value: float, **_: Any) -> None:
         if value > -85 and len(primary(documents)) == recorded:
             lunchbox.servo.readback.clear_sub(pause)
+            # The RunEngine is in `read`, and hears of the pause when the frames are on disk.
+            threading.Timer(0.2, written.set).start()
             RE.request_pause(defer=False)
-            written.set()
 
     RE(bps.mv(lunchbox.servo, -90))
     lunchbox.servo.readback.subscribe(pause, run=False)
