@@ -249,7 +249,7 @@ def _turning_ahead(lunchbox: LunchBox, detectors: Sequence[Any], angles: Sequenc
     """The `per_step` of a scan over `angles`: `one_nd_step`, but the servo turns on while frames are written.
 
     Each step sets its own angle too, as ever: a plan that is resumed begins its point anew, at its angle. These are
-    plain messages, since each of bluesky's stubs prints the whole stack into a string, a third of a point's time.
+    plain messages: each of bluesky's stubs prints the whole stack into a string, a third of the RunEngine's time.
     """
     servo = lunchbox.servo
     following = iter([*angles[1:], None])

@@ -15,6 +15,9 @@ from acquisition.devices.connection import ANSWER_TIMEOUT
 from acquisition.settings import LaserSettings
 from catalog.errors import LunchBoxError
 
+#: Of a readback that is what was asked for.
+POWER_TOLERANCE = 0.01
+
 
 class LaserError(LunchBoxError, RuntimeError):
     """The laser does not do as it was told."""
@@ -107,7 +110,7 @@ class Laser(Device):
     def verify(self, power: float) -> float:
         """The readback, if it is `power`; raises `LaserError` if not."""
         readback = self.readback()
-        if abs(readback - power) > 0.01:
+        if abs(readback - power) > POWER_TOLERANCE:
             raise LaserError(
                 f"{self.power.pvname}: {readback:g} where {power:g} was asked for. "
                 f"The watchdog, another client or a fault turned it; the IOC says: {self.status.get(use_monitor=False)}"

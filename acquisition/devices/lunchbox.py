@@ -18,7 +18,7 @@ from ophyd.status import DeviceStatus
 from acquisition.camera import Camera, Exposure
 from acquisition.devices.camera import CameraDevice, ExposureTime
 from acquisition.devices.connection import ANSWER_TIMEOUT, connect
-from acquisition.devices.laser import Laser, LaserError
+from acquisition.devices.laser import POWER_TOLERANCE, Laser, LaserError
 from acquisition.devices.servo import Servo
 from acquisition.frame_file import Background
 from acquisition.recording import Recording, fields_of
@@ -254,7 +254,7 @@ class LunchBox(Device):
     def _take_dark(self) -> Exposure:
         """A frame without the laser, which is off since the last image; spots in it would go from the image."""
         dark = self.camera.grab(timeout=self.settings.camera.timeout)
-        if self.laser.readback():
+        if self.laser.readback() > POWER_TOLERANCE:
             # Somebody else lit it.
             self.laser.off()
             dark = self.camera.grab(timeout=self.settings.camera.timeout)
